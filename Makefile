@@ -1,0 +1,46 @@
+# Two commands do all: `make quickstart` shows what rigorl is, `make test` whether it works.
+PYTHON ?= python3.11
+BIN := .venv/bin
+
+.PHONY: setup quickstart test unit slow lint fix check bench clean
+
+setup: .venv/.ready
+
+.venv/.ready: pyproject.toml .ci/constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --constraint .ci/constraints.txt --editable '.[test]'
+	touch $@
+
+quickstart: setup
+	$(BIN)/rigorl run experiments/quickstart.yaml
+
+test: unit slow
+
+# Seconds, without Ray, MLflow or a network.
+unit: setup
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest
+
+# The real Ray, MLflow and peers.
+slow: setup
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m slow
+
+lint: setup
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+fix: setup
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+check: setup
+	$(BIN)/rigorl check $$(find experiments -name '*.yaml' | sort)
+
+# Hours; see experiments/benchmarks/README.md.
+bench: setup
+	$(BIN)/python -m pip install --quiet --constraint .ci/constraints.txt --editable '.[bench]'
+	$(BIN)/python experiments/benchmarks/ppo_vs_sb3.py
+
+clean:
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis

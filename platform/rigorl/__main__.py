@@ -1,0 +1,5 @@
+import sys
+
+from rigorl.cli import main
+
+sys.exit(main())

@@ -1,0 +1,305 @@
+"""The front door: the only file that prints, and the only one that wires the house.
+
+stdout is for results, stderr for progress. Exit codes: 0 done, 1 a trial failed for good,
+2 the request is wrong, 130 and 143 stopped by a signal.
+"""
+
+import argparse
+import os
+import signal
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any, NoReturn
+
+import msgspec
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # one trial, one core; read when torch loads
+
+from rigorl import contract, estimate, experiment, plan, report  # noqa: E402
+from rigorl.analysis.verdict import Verdict  # noqa: E402
+from rigorl.errors import IncompleteResults, RigorlError, SpecError, Stopped  # noqa: E402
+from rigorl.experiment import Cluster  # noqa: E402
+from rigorl.outside import live, optuna_ask, yaml_file  # noqa: E402
+from rigorl.outside.in_process import Alone, InProcess  # noqa: E402
+from rigorl.outside.journal import SqlJournal, at_home  # noqa: E402
+from rigorl.spec import Experiment  # noqa: E402
+
+DONE, FAILED, WRONG = 0, 1, 2
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Do what *argv* asks, and return the exit code."""
+    args = _parser().parse_args(argv)
+    try:
+        with _stoppable():
+            return int(args.verb(args))
+    except RigorlError as error:
+        _say(f"rigorl: {error}")
+        return WRONG
+    except Stopped as stopped:
+        _say("rigorl: stopped; the same command goes on from here")
+        return 128 + stopped.signal
+    except BrokenPipeError:  # the reader of stdout has gone
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        return DONE
+
+
+def check(args: argparse.Namespace) -> int:
+    """Is every spec valid, down to agents, tasks and the corners of search spaces?"""
+    wrong = 0
+    for path in args.specs:
+        try:
+            remarks = contract.check(yaml_file.read(path, args.set))
+        except SpecError as error:
+            wrong += 1
+            _say(f"rigorl: {error}" if str(path) in str(error) else f"rigorl: {path}: {error}")
+        else:
+            print("; ".join([f"{path}: ok", *remarks]))
+    return WRONG if wrong else DONE
+
+
+def run(args: argparse.Namespace) -> int:
+    """Tune, examine and judge; run again, do only what is left."""
+    spec, home = _checked(args), args.home
+    with closing(at_home(home)) as journal:
+        mirror = _mirror(args, journal, spec)
+        status = "KILLED"
+        try:
+            with live.Progress(spec, journal):
+                cluster = _cluster(args, spec)
+                verdict = experiment.run(spec, cluster, journal, optuna_ask.ask)
+            failed = bool(report.failures(verdict))
+            status = "FAILED" if failed else "FINISHED"
+            print(report.json(verdict) if args.json else report.markdown(verdict), flush=True)
+        finally:
+            if mirror:
+                shown = _pages(spec, verdict, journal) if status != "KILLED" else {}
+                mirror.finish(status, shown)
+    if mirror and mirror.trouble:
+        _say(f"rigorl: MLflow is behind ({mirror.trouble}); the next run catches up")
+    _say(_next_steps(args, home, args.spec))
+    return FAILED if failed else DONE
+
+
+def show(args: argparse.Namespace) -> int:
+    """Print the verdict as far as it can be given."""
+    spec = yaml_file.read(args.spec, args.set)
+    with closing(_known(args)) as journal:
+        verdict = experiment.verdict(spec, journal)
+        if args.html:
+            args.html.write_text(report.html(verdict, _figures(spec, journal)))
+    print(report.json(verdict) if args.json else report.markdown(verdict))
+    return FAILED if report.failures(verdict) else DONE
+
+
+def status(args: argparse.Namespace) -> int:
+    """Print how far studies are."""
+    with closing(_known(args)) as journal:
+        names = [yaml_file.read(args.spec).name] if args.spec else journal.names()
+        found = [_status(name, journal) for name in names if name in journal.names()]
+    if args.json:
+        print(msgspec.json.encode(found).decode())
+    else:
+        print("\n\n".join(map(report.status, found)) or "nothing was run yet")
+    return DONE
+
+
+def cost(args: argparse.Namespace) -> int:
+    """Print what a study will cost, before anything starts."""
+    spec = _checked(args)
+    found = estimate.costs(spec, Alone())
+    wall = estimate.wall_s(found, spec)
+    print(report.costs_json(found, wall) if args.json else report.costs(found, wall))
+    return DONE
+
+
+def agents(args: argparse.Namespace) -> int:
+    """Print the algorithms of the house and their settings."""
+    names = [args.name] if args.name else contract.house_agents()
+    found = {name: contract.settings(name) for name in names}
+    if args.json:
+        print(msgspec.json.encode(found).decode())
+    else:
+        print("\n\n".join(report.settings(name, about) for name, about in found.items()))
+    return DONE
+
+
+def ui(args: argparse.Namespace) -> NoReturn:
+    """Become MLflow's server, on this machine only."""
+    command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1"]
+    command += ["--port", str(args.port), "--backend-store-uri", _mlflow_uri(args)]
+    quiet = {
+        "MLFLOW_DISABLE_TELEMETRY": "true",
+        "DO_NOT_TRACK": "true",
+        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+    }
+    _say(f"rigorl: http://127.0.0.1:{args.port} (Ctrl-C ends it)")
+    os.execvpe(command[0], command, os.environ | quiet)  # noqa: S606
+
+
+def examine_machine(args: argparse.Namespace) -> int:
+    """Print what is there and what is missing."""
+    from rigorl.outside import doctor  # noqa: PLC0415  it loads Ray and MLflow
+
+    found = doctor.findings(args.home, _mlflow_uri(args), args.port)
+    if args.json:
+        print(msgspec.json.encode(found).decode())
+    else:
+        print("\n".join(f"{'ok  ' if f.ok else 'FAIL'}  {f.what}: {f.fact}" for f in found))
+    return DONE if all(f.ok for f in found) else FAILED
+
+
+def _checked(args: argparse.Namespace) -> Experiment:
+    """Read the spec and refuse what cannot be played, before anything is created."""
+    spec = yaml_file.read(args.spec, args.set)
+    try:
+        for remark in contract.check(spec):
+            _say(f"rigorl: {remark}")
+    except SpecError as error:
+        raise SpecError(f"{args.spec}: {error.message}", error.at) from error
+    return spec
+
+
+def _cluster(args: argparse.Namespace, spec: Experiment) -> Cluster:
+    storage = args.home / "trials"
+    if args.local:
+        return InProcess(storage)
+    from rigorl.outside.ray_tune import RayTune  # noqa: PLC0415  Ray, or one process
+
+    return RayTune(storage, spec.budget.cpus, spec.budget.gpus)
+
+
+def _mirror(args: argparse.Namespace, journal: SqlJournal, spec: Experiment) -> Any:
+    if args.mlflow == "none":
+        return None
+    from rigorl.outside.mlflow_mirror import Mirror  # noqa: PLC0415  it loads MLflow
+
+    artifacts = None if args.mlflow else (args.home / "mlflow").absolute().as_uri()
+    return Mirror(_mlflow_uri(args), artifacts, journal, spec).start()
+
+
+def _mlflow_uri(args: argparse.Namespace) -> str:
+    return args.mlflow or f"sqlite:///{(args.home / 'mlflow.db').absolute()}"
+
+
+def _known(args: argparse.Namespace) -> SqlJournal:
+    if not (args.home / "journal.db").exists():
+        raise IncompleteResults(
+            f"there must be a journal to read, but {args.home} has none; "
+            "use `rigorl run` first, or say where it is with --home"
+        )
+    return at_home(args.home)
+
+
+def _pages(spec: Experiment, verdict: Verdict, journal: SqlJournal) -> dict[str, str]:
+    """Return what is kept with the study: the verdict for people and machines, its picture."""
+    return {
+        "verdict.md": report.markdown(verdict),
+        "verdict.json": report.json(verdict),
+        "report.html": report.html(verdict, _figures(spec, journal)),
+        "experiment.json": msgspec.json.format(msgspec.json.encode(spec), indent=2).decode(),
+    }
+
+
+@contextmanager
+def _stoppable() -> Iterator[None]:
+    """Turn SIGINT and SIGTERM into `Stopped`."""
+
+    def stop(number: int, _: Any) -> NoReturn:
+        raise Stopped(number)
+
+    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="rigorl", description="Reinforcement-learning experiments that survive a referee."
+    )
+    verbs = parser.add_subparsers(required=True, metavar="VERB")
+    verb = _verb(verbs, "check", check, "is every spec valid? plays nothing")
+    verb.add_argument("specs", nargs="+", type=Path, metavar="SPEC")
+    _settable(verb)
+    verb = _verb(verbs, "plan", cost, "what will it cost? trials, steps, exams, disk, time")
+    _spec(verb)
+    _json(verb)
+    verb = _verb(verbs, "run", run, "tune, examine, judge; again, it does only what is left")
+    _spec(verb)
+    _homely(verb)
+    _json(verb)
+    verb.add_argument("--local", action="store_true", help="in this process, without Ray")
+    verb = _verb(verbs, "status", status, "how far is it?")
+    verb.add_argument("spec", nargs="?", type=Path, metavar="SPEC")
+    _homely(verb)
+    _json(verb)
+    verb = _verb(verbs, "report", show, "the verdict, as far as it can be given")
+    _spec(verb)
+    _homely(verb)
+    _json(verb)
+    verb.add_argument("--html", type=Path, metavar="FILE", help="write a page with figures")
+    verb = _verb(verbs, "agents", agents, "which algorithms are there, with which settings?")
+    verb.add_argument("name", nargs="?", metavar="NAME")
+    _json(verb)
+    verb = _verb(verbs, "ui", ui, "MLflow's pages, on this machine only")
+    _homely(verb)
+    _ported(verb)
+    verb = _verb(verbs, "doctor", examine_machine, "is everything there that a run needs?")
+    _homely(verb)
+    _ported(verb)
+    _json(verb)
+    return parser
+
+
+def _verb(verbs: Any, name: str, function: Any, text: str) -> argparse.ArgumentParser:
+    verb: argparse.ArgumentParser = verbs.add_parser(name, help=text, description=text)
+    verb.set_defaults(verb=function)
+    return verb
+
+
+def _spec(verb: argparse.ArgumentParser) -> None:
+    verb.add_argument("spec", type=Path, metavar="SPEC", help="a YAML file")
+    _settable(verb)
+
+
+def _settable(verb: argparse.ArgumentParser) -> None:
+    verb.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY.PATH=VALUE",
+        help="change one value of the spec, as budget.steps=1000; may be repeated",
+    )
+
+
+def _homely(verb: argparse.ArgumentParser) -> None:
+    verb.add_argument(
+        "--home",
+        type=Path,
+        default=Path(os.environ.get("RIGORL_HOME", ".rigorl")),
+        metavar="DIR",
+        help="journal, policies and MLflow's store (default: RIGORL_HOME or .rigorl)",
+    )
+    verb.add_argument(
+        "--mlflow",
+        default=os.environ.get("MLFLOW_TRACKING_URI", ""),
+        metavar="URI",
+        help="an MLflow server or store, or none (default: MLFLOW_TRACKING_URI or in home)",
+    )
+
+
+def _ported(verb: argparse.ArgumentParser) -> None:
+    verb.add_argument("--port", type=int, default=5000, help="of MLflow's pages")
+
+
+def _json(verb: argparse.ArgumentParser) -> None:
+    verb.add_argument("--json", action="store_true", help="for machines")

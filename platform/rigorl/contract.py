@@ -1,0 +1,196 @@
+"""What the platform asks of an algorithm."""
+
+import importlib
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import Future
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol, TypeVar, cast
+
+import msgspec
+
+from rigorl.errors import SpecError, UnknownAgent, nearest
+from rigorl.spec import AgentSpec, Arm, Choice, Experiment
+from rigorl.tasks.envs import world_spec
+from rigorl.tasks.world import Policy, World, WorldSpec
+
+HOUSE = "rigorl.agents."
+POLICY = "policy.json"
+I = TypeVar("I")  # noqa: E741
+R = TypeVar("R")
+
+
+class Span(NamedTuple):
+    """The part of a stage to be learned now, in environment steps since the stage began.
+
+    `start == 0`, and nothing else, means that a task begins.
+    """
+
+    stage: int
+    start: int
+    stop: int
+
+
+class Progress(NamedTuple):
+    """A pause of a learner.
+
+    `step` counts environment steps since the stage began, `update` optimiser steps since
+    the agent was born. When not `safe` (mid-rollout, mid-epoch) the platform may examine the
+    agent, but neither save nor close it.
+    """
+
+    step: int
+    update: int
+    metrics: Mapping[str, float] = {}
+    safe: bool = True
+
+
+class Crew(Protocol):
+    """The one way to spread work inside a trial. Randomness comes only from the item."""
+
+    def submit(self, function: Callable[[I], R], item: I) -> "Future[R]": ...
+
+    def map(self, function: Callable[[I], R], items: Iterable[I]) -> Iterator[R]:
+        """Yield the results in the order of *items*."""
+
+
+class Agent(Protocol):
+    """One learner, from birth to its last exam."""
+
+    def learn(self, world: World, crew: Crew, span: Span) -> Iterator[Progress]:
+        """Learn from *world* for the steps of *span*.
+
+        Yield as often as you like, the last time at exactly `span.stop`, safely. At each
+        yield the platform may examine you; at a safe one it may also save you, or close
+        you and call `learn` again, in a fresh world, for the rest of the stage. `finally`
+        may clean up and never yields. A sequence of tasks is a sequence of stages.
+        """
+
+    def policies(self) -> Mapping[str, Policy]:
+        """What you would do if examined now, as frozen copies: one policy, or a front."""
+
+    def save(self, folder: Path) -> None:
+        """Write all that you need to go on as if nothing had happened; no pickle."""
+
+    def load(self, folder: Path) -> None:
+        """Read what `save` wrote."""
+
+
+class Algorithm(Protocol):
+    """A module that can make agents."""
+
+    Config: type[msgspec.Struct]
+
+    def make(self, config: Any, world: WorldSpec, seed: int) -> Agent: ...
+
+    def load_policy(self, folder: Path) -> Policy: ...
+
+
+def find(name: str) -> Algorithm:
+    """Import the algorithm called *name*: a file in rigorl/agents, or any dotted module."""
+    module = name if "." in name else HOUSE + name
+    try:
+        return cast("Algorithm", importlib.import_module(module))
+    except ModuleNotFoundError as error:
+        if error.name is None or not f"{module}.".startswith(f"{error.name}."):
+            raise
+        raise UnknownAgent(
+            f"an agent must be a file in rigorl/agents or a dotted module, but is {name!r}"
+            + nearest(name, house_agents()),
+            "$.name",
+        ) from error
+
+
+def house_agents() -> list[str]:
+    """Return the names of the algorithms in rigorl/agents."""
+    folder = Path(__file__).with_name("agents")
+    return sorted(path.stem for path in folder.glob("*.py") if path.stem != "__init__")
+
+
+def settings(name: str) -> dict[str, Any]:
+    """Return what the algorithm called *name* is and takes: settings with their defaults."""
+    algorithm = find(name)
+    doc = (algorithm.__doc__ or name).strip().splitlines()[0]
+    fields = msgspec.structs.fields(algorithm.Config)
+    return {"about": doc, "settings": {f.encode_name: _default(f) for f in fields}}
+
+
+def _default(field: msgspec.structs.FieldInfo) -> Any:
+    if field.default_factory is not msgspec.NODEFAULT:
+        return field.default_factory()
+    return "(must be given)" if field.required else field.default
+
+
+def configure(agent: AgentSpec) -> msgspec.Struct:
+    """Return the typed, checked configuration of *agent*."""
+    schema = find(agent.name).Config
+    known = [field.encode_name for field in msgspec.structs.fields(schema)]
+    for key in agent.config:
+        if key not in known:
+            raise SpecError(
+                f"a setting must be one that {agent.name!r} has, but {key!r} is not"
+                + nearest(key, known),
+                f"$.config.{key}",
+            )
+    try:
+        return msgspec.convert(agent.config, schema)
+    except msgspec.ValidationError as error:
+        what, _, at = str(error).partition(" - at `")
+        raise SpecError(
+            f"{what} for agent {agent.name!r}; `rigorl agents` shows what it takes",
+            "$.config" + at.rstrip("`").removeprefix("$"),
+        ) from error
+
+
+def make(agent: AgentSpec, world: WorldSpec, seed: int) -> Agent:
+    """Return the agent that *agent* describes, newborn, for *world*."""
+    return find(agent.name).make(configure(agent), world, seed)
+
+
+def check(spec: Experiment) -> list[str]:
+    """Refuse what cannot be played, before anything is; return remarks about what can.
+
+    Makes every arm's agent once for the tasks, and tries the corners of every search space.
+    """
+    remarks = []
+    world = world_spec(spec.tasks, spec.budget.num_envs)
+    for name, arm in spec.arms.items():
+        at = f"$.arms.{name}"
+        try:
+            configure(arm.agent)
+            make(arm.agent, replace(world, given=arm.after is not None), seed=0)
+        except SpecError as error:
+            raise error.below(f"{at}.agent") from error
+        for config, where in _corners(arm):
+            try:
+                configure(AgentSpec(name=arm.agent.name, config={**arm.agent.config, **config}))
+            except SpecError as error:
+                raise SpecError(error.message, f"{at}.search.space.{where}") from error
+        if "." in arm.agent.name:
+            remarks.append(f"arm {name!r} imports and runs the module {arm.agent.name}")
+    return remarks
+
+
+def _corners(arm: Arm) -> Iterator[tuple[dict[str, Any], str]]:
+    """Yield, for each dimension of the search, its ends, and where it stands."""
+    for name, over in (arm.search.space if arm.search else {}).items():
+        for end in over.of if isinstance(over, Choice) else (over.low, over.high):
+            yield {name: end}, name
+
+
+def save_policy(policy: Policy, folder: Path) -> None:
+    """Write *policy* so that `load_policy` brings it back without its agent."""
+    folder.mkdir(parents=True)
+    policy.save(folder)
+    (folder / POLICY).write_bytes(msgspec.json.encode({"module": type(policy).__module__}))
+
+
+def load_policy(folder: Path) -> Policy:
+    """Return the policy that `save_policy` wrote into *folder*."""
+    module = msgspec.json.decode((folder / POLICY).read_bytes())["module"]
+    return find(module).load_policy(folder)
+
+
+def load_policies(folder: Path) -> dict[str, Policy]:
+    """Return the policies in the folders of *folder*, by name."""
+    return {path.name: load_policy(path) for path in sorted(folder.iterdir())}

@@ -1,0 +1,70 @@
+"""What can go wrong.
+
+* RigorlError            one line for a person, exit code 2
+  - SpecError            the person asked for something that cannot be
+  - UnknownAgent         no such algorithm in the house
+  - IncompleteResults    a number was asked for that the data do not support
+  - TrialFailed          a trial ended in nonsense (NaN, infinity); carries no blame for the others
+  - JournalError         the record of the study cannot be read or written
+    - DivergedError      the same report came twice, with different content
+* Stopped                a signal asked the driver to stop; not an error
+
+Every message says the law, then the fact, then the way out:
+"exam_every must be at most steps, but is 500 > 100; lower exam_every."
+"""
+
+import difflib
+from collections.abc import Iterable
+
+
+class RigorlError(Exception):
+    """The person can mend it, and the message says how."""
+
+
+class SpecError(RigorlError):
+    """What was asked for cannot be. `at` is the address in the file, as `$.budget.steps`."""
+
+    def __init__(self, message: str, at: str = "") -> None:
+        super().__init__(f"{message} - at `{at}`" if at else message)
+        self.message, self.at = message, at
+
+    def below(self, prefix: str) -> "SpecError":
+        """Return the same error with its address (`$...`) moved below *prefix*."""
+        return SpecError(self.message, prefix + self.at.removeprefix("$"))
+
+
+class UnknownAgent(SpecError):
+    """No such algorithm in the house, nor on the import path."""
+
+
+class IncompleteResults(RigorlError):
+    """A number was asked for that the data do not support."""
+
+
+class TrialFailed(RigorlError):
+    """A trial ended in nonsense; trying it again would end the same way."""
+
+
+class JournalError(RigorlError):
+    """The record of the study cannot be read or written."""
+
+
+class DivergedError(JournalError):
+    """The same report came twice with different content: something is not deterministic."""
+
+
+class Stopped(BaseException):
+    """A signal asked the driver to stop. Not an error, and never swallowed by one."""
+
+    def __init__(self, signal: int) -> None:
+        super().__init__(signal)
+        self.signal = signal
+
+
+def nearest(name: str, among: Iterable[str]) -> str:
+    """Return `; did you mean 'x'?` for the closest of *among*, or all of them if none is close."""
+    names = sorted(set(among))
+    close = difflib.get_close_matches(name, names, n=1, cutoff=0.6)
+    if close:
+        return f"; did you mean {close[0]!r}?"
+    return f"; choose one of {', '.join(names)}" if names else ""

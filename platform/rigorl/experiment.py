@@ -1,0 +1,191 @@
+"""The story of an experiment: tune, examine, judge.
+
+The two things it needs from the world are said here, as protocols. Whoever keeps them
+(see `rigorl.outside`) need not know this file.
+
+Nothing is remembered but reports, failures and what was proposed. All else (which candidate
+was pruned, which one won, what is still to do) is worked out from them each time: that is why
+the same command again is the resume.
+"""
+
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from typing import Any, Protocol
+
+from rigorl import contract, plan, search
+from rigorl.analysis.verdict import Verdict, judge
+from rigorl.plan import Agenda, Story
+from rigorl.search import Outcome
+from rigorl.spec import Arm, Experiment, Search
+from rigorl.trial import Bundle, Event, Failure, Report, Trial
+
+Config = Mapping[str, Any]
+Ask = Callable[[Search, int, Sequence[Outcome]], Config]
+"""What to try as candidate number n, given what earlier generations were worth. Pure."""
+
+
+Record = Callable[[Sequence[Trial], Sequence[Event]], None]
+"""What happened to these trials."""
+
+
+class Cluster(Protocol):
+    """Plays what the agenda offers, and hands over what happens as it comes."""
+
+    def play(self, agenda: Agenda, record: Record) -> None: ...
+
+
+class Journal(Protocol):
+    """Remembers. Only the driver writes; workers never do."""
+
+    def begin(self, spec: Experiment) -> None:
+        """Open a study, or take it up again: failures that need not last are forgotten."""
+
+    def record(self, trials: Sequence[Trial], events: Sequence[Event]) -> None:
+        """Insert or compare: a report that came before must be the same now."""
+
+    def reports(self, trials: Collection[str]) -> Mapping[str, Sequence[Report]]:
+        """Return the reports of each of these trials, in the order of their making."""
+
+    def failures(self, trials: Collection[str]) -> Mapping[str, Failure]: ...
+
+    def propose(self, search_id: str, number: int, config: Config) -> None: ...
+
+    def proposed(self, search_id: str) -> Mapping[int, Config]: ...
+
+
+def run(spec: Experiment, cluster: Cluster, journal: Journal, ask: Ask) -> Verdict:
+    """Answer the question that *spec* asks. Run again, it does only what is not yet done."""
+    journal.begin(spec)
+    chosen: dict[str, Config] = {}
+    cluster.play(Agenda(list(_stories(spec, chosen, journal, ask))), journal.record)
+    return _judge(spec, chosen, journal)
+
+
+def verdict(spec: Experiment, journal: Journal) -> Verdict:
+    """Return the verdict as far as it can be given from what was played so far."""
+    chosen: dict[str, Config] = {}
+    for story in _stories(spec, chosen, journal, None):
+        for wave in story.waves:
+            if any(trial.phase == "tune" for bundle in wave for trial in bundle.trials):
+                break  # the arm's choice is still open
+    return _judge(spec, chosen, journal)
+
+
+def _judge(spec: Experiment, chosen: Mapping[str, Config], journal: Journal) -> Verdict:
+    trials = plan.random_trials(spec)
+    for arm in chosen:
+        trials += plan.trials(spec, arm, "test", chosen, spec.seeds.test)
+        trials += plan.reference_trials(spec, arm, chosen[arm])
+    ids = {trial.id for trial in trials}
+    failures = {**_orphans(trials, journal), **journal.failures(ids)}
+    return judge(spec, chosen, trials, journal.reports(ids), failures)
+
+
+def _stories(
+    spec: Experiment, chosen: dict[str, Config], journal: Journal, ask: Ask | None
+) -> Iterator[Story]:
+    """Tell one story an arm, the longest ones first; and one of what acting at random earns."""
+    for arm in sorted(spec.arms, key=lambda arm: spec.arms[arm].search is None):
+        after = spec.arms[arm].after
+        waits = frozenset([after]) if after else frozenset()
+        yield Story(arm, waits, _arm(spec, arm, chosen, journal, ask))
+    yield Story(":random", frozenset(), _random(spec, journal))
+
+
+def _random(spec: Experiment, journal: Journal) -> Iterator[list[Bundle]]:
+    yield _left([Bundle(trials=(trial,)) for trial in plan.random_trials(spec)], journal)
+
+
+def _arm(
+    spec: Experiment, arm: str, chosen: dict[str, Config], journal: Journal, ask: Ask | None
+) -> Iterator[list[Bundle]]:
+    """Tell how *arm* is tuned and goes to the exam. Its choice is written into *chosen*."""
+    after = spec.arms[arm].after
+    if after is not None and after not in chosen:
+        return  # the search of that arm found nothing
+    if spec.arms[arm].search is None:
+        chosen[arm] = {}
+    else:
+        if after is not None:
+            needed = plan.trials(spec, after, "tune", chosen, spec.seeds.tune)
+            yield _left([Bundle(trials=(trial,)) for trial in needed], journal)
+        yield from _hunt(spec, arm, chosen, journal, ask)
+        if arm not in chosen:
+            return
+    exams = plan.trials(spec, arm, "test", chosen, spec.seeds.test)
+    exams += plan.reference_trials(spec, arm, chosen[arm])
+    yield _left([Bundle(trials=(trial,)) for trial in exams], journal)
+
+
+def _hunt(
+    spec: Experiment, arm: str, chosen: dict[str, Config], journal: Journal, ask: Ask | None
+) -> Iterator[list[Bundle]]:
+    """Tell the search of *arm*, a generation a wave, and write its winner into *chosen*."""
+    how, search_id = spec.arms[arm].search, plan.search_id(spec, arm)
+    assert how is not None  # noqa: S101
+    last_rung = search.rungs(spec.budget, len(spec.tasks)) - 1
+    told: list[Outcome] = []
+    while len(told) < how.candidates:
+        first = len(told)
+        numbers = range(first, min(first + how.generation, how.candidates))
+        proposed = journal.proposed(search_id)
+        for number in sorted(set(numbers) - proposed.keys()):
+            if ask is None:
+                return  # nobody to ask: what is not yet proposed stays open
+            config = ask(how, number, told) if number else _as_it_comes(spec.arms[arm])
+            journal.propose(search_id, number, config)
+        bars = search.bars(how.prune, told, last_rung)
+        configs = [journal.proposed(search_id)[number] for number in numbers]
+        bundles = [
+            Bundle(trials=tuple(_tune(spec, arm, chosen, config)), bars=bars)
+            for config in configs
+        ]
+        yield _left(bundles, journal)
+        told += [
+            _outcome(config, b, journal) for config, b in zip(configs, bundles, strict=True)
+        ]
+    winner = search.best(told)
+    if winner is not None:
+        chosen[arm] = winner.config
+
+
+def _as_it_comes(arm: Arm) -> Config:
+    """Return the settings that *arm* would have without a search: the first candidate."""
+    assert arm.search is not None  # noqa: S101
+    config = contract.configure(arm.agent)
+    return {name: getattr(config, name) for name in arm.search.space}
+
+
+def _tune(
+    spec: Experiment, arm: str, chosen: Mapping[str, Config], config: Config
+) -> list[Trial]:
+    return plan.trials(spec, arm, "tune", {**chosen, arm: config}, spec.seeds.tune)
+
+
+def _outcome(config: Config, bundle: Bundle, journal: Journal) -> Outcome:
+    trials = bundle.trials
+    ids = {trial.id for trial in trials}
+    reports, failures = journal.reports(ids), journal.failures(ids)
+    return search.judge(config, trials, reports, failures, bundle.bars)
+
+
+def _left(bundles: Sequence[Bundle], journal: Journal) -> list[Bundle]:
+    """Return those of *bundles* that are still to be played, and can be."""
+    left = [bundle for bundle in bundles if _outcome({}, bundle, journal).state == "open"]
+    return [bundle for bundle in left if not _orphans(bundle.trials, journal)]
+
+
+def _orphans(trials: Sequence[Trial], journal: Journal) -> dict[str, Failure]:
+    """Return those of *trials* that cannot be played: what they build on did not finish."""
+    reports = journal.reports({trial.after for trial in trials if trial.after})
+    finished = {before for before, told in reports.items() if any(r.finished for r in told)}
+    return {
+        trial.id: Failure(
+            trial=trial.id,
+            stage=0,
+            step=0,
+            cause=f"trial {trial.after}, whose policies it needs, did not finish",
+            lasting=False,
+        )
+        for trial in trials
+        if trial.after and trial.after not in finished
+    }

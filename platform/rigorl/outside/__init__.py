@@ -1,0 +1,15 @@
+"""One file for each foreign system, and each foreign system in one file.
+
+Nothing in the house imports this folder except the front door, so everything else can be
+read, tested and trusted without Ray, MLflow, Optuna or a database.
+
+    yaml_file      YAML -> Experiment, with an address for every mistake
+    in_process     a cluster of one, and a journal that forgets
+    journal        the truth: SQLAlchemy
+    optuna_ask     what a search tries next
+    ray_tune       a cluster: Ray Tune
+    rllib          any RLlib algorithm as an agent
+    mlflow_mirror  the journal, shown in MLflow
+    live           the journal, shown on a terminal
+    doctor         is everything there?
+"""

@@ -1,0 +1,101 @@
+"""The smallest world: this process, this memory. For tests, and for a debugger."""
+
+import time
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future
+from pathlib import Path
+from typing import Any, TypeVar
+
+from rigorl.errors import DivergedError
+from rigorl.plan import Agenda
+from rigorl.run import play
+from rigorl.spec import Experiment
+from rigorl.trial import Beat, Bundle, Event, Failure, Report, Trial
+
+Config = Mapping[str, Any]
+I = TypeVar("I")  # noqa: E741
+R = TypeVar("R")
+PULSE = 1.0
+"""Seconds between two beats of one bundle."""
+
+
+class Alone:
+    """A crew of one: work is done where it is asked for, and at once."""
+
+    def submit(self, function: Callable[[I], R], item: I) -> "Future[R]":
+        future: Future[R] = Future()
+        future.set_result(function(item))
+        return future
+
+    def map(self, function: Callable[[I], R], items: Iterable[I]) -> Iterator[R]:
+        return map(function, items)
+
+
+class InProcess:
+    """A cluster of one. A mistake in an agent comes out as it is, for the debugger to see."""
+
+    def __init__(self, storage: Path | None = None) -> None:
+        self.storage = storage
+
+    def play(
+        self, agenda: Agenda, record: Callable[[Sequence[Trial], Sequence[Event]], None]
+    ) -> None:
+        while (bundle := agenda.take()) is not None:
+            for events in pulses(bundle, self.storage):
+                record(bundle.trials, events)
+            agenda.settle(bundle)
+
+
+def pulses(bundle: Bundle, storage: Path | None) -> Iterator[list[Event]]:
+    """Play *bundle* and yield what happens: a report at once, beats once in a while."""
+    pulse = time.monotonic()
+    for event in play(bundle, Alone(), storage):
+        if not isinstance(event, Beat) or time.monotonic() - pulse >= PULSE:
+            pulse = time.monotonic()
+            yield [event]
+
+
+class Memory:
+    """A journal that forgets when you leave."""
+
+    def __init__(self) -> None:
+        self.trials: dict[str, Trial] = {}
+        self.failed: dict[str, Failure] = {}
+        self.told: dict[str, dict[tuple[int, int, int], Report]] = {}
+        self.asked: dict[str, dict[int, Config]] = {}
+
+    def begin(self, spec: Experiment) -> None:
+        del spec
+        self.failed = {trial: f for trial, f in self.failed.items() if f.lasting}
+
+    def record(self, trials: Sequence[Trial], events: Sequence[Event]) -> None:
+        self.trials.update({trial.id: trial for trial in trials})
+        for event in events:
+            match event:
+                case Failure():
+                    self.failed[event.trial] = event
+                case Report():
+                    self._insert_or_compare(event)
+                case Beat():
+                    pass
+
+    def _insert_or_compare(self, report: Report) -> None:
+        told = self.told.setdefault(report.trial, {})
+        key = report.stage, report.step, report.update
+        if told.setdefault(key, report) != report:
+            raise DivergedError(
+                f"a report must be the same whenever it is made, but {report.trial} differs at "
+                f"stage, step, update {key}; its agent is not deterministic"
+            )
+
+    def reports(self, trials: Collection[str]) -> Mapping[str, Sequence[Report]]:
+        return {trial: list(self.told[trial].values()) for trial in trials if trial in self.told}
+
+    def failures(self, trials: Collection[str]) -> Mapping[str, Failure]:
+        return {trial: self.failed[trial] for trial in trials if trial in self.failed}
+
+    def propose(self, search_id: str, number: int, config: Config) -> None:
+        self.asked.setdefault(search_id, {})[number] = config
+
+    def proposed(self, search_id: str) -> Mapping[int, Config]:
+        return dict(self.asked.get(search_id, {}))

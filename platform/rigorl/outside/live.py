@@ -1,0 +1,155 @@
+"""The terminal: how far a study is, told to stderr while it runs.
+
+A thread of its own reads the journal, as anybody could: `rigorl status` in another window
+shows the same. On a terminal it is a table that renews itself; elsewhere a line once in a
+while.
+"""
+
+import threading
+import time
+from collections import deque
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+from rich.console import Console
+from rich.live import Live
+from rich.table import Table
+
+from rigorl import plan, search
+from rigorl.outside.journal import SqlJournal, State
+from rigorl.spec import Experiment
+from rigorl.trial import Report
+
+EVERY_TABLE, EVERY_LINE = 1.0, 5.0
+"""Seconds between two looks, on a terminal and elsewhere."""
+MEMORY = 20.0
+"""Seconds over which the rate is taken."""
+
+
+class Count(NamedTuple):
+    """What is known of one arm in one phase."""
+
+    planned: int
+    begun: int
+    finished: int
+    failed: int
+    share: float
+    """Of the steps planned, how many were made."""
+    score: float | None
+    """Mean of the latest scores of trials that finished; while tuning, the best candidate's."""
+
+
+class Progress:
+    """Follows a study. Use as a context around its run."""
+
+    def __init__(self, spec: Experiment, journal: SqlJournal) -> None:
+        self.spec, self.journal = spec, journal
+        self.console = Console(stderr=True)
+        self.rates: deque[tuple[float, int]] = deque()
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._follow, name="progress", daemon=True)
+
+    def __enter__(self) -> "Progress":
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._thread.join()
+
+    def _follow(self) -> None:
+        if not self.console.is_terminal:
+            while not self._stop.wait(EVERY_LINE):
+                self.console.print(self._line(), highlight=False, soft_wrap=True)
+            return
+        with Live(console=self.console, auto_refresh=False, transient=True) as live:
+            while not self._stop.wait(EVERY_TABLE):
+                live.update(self._table(), refresh=True)
+
+    def _look(self) -> tuple[dict[tuple[str, str], Count], float, float | None]:
+        """Return the counts by arm and phase, steps/s, and the seconds that are left."""
+        states = self.journal.states(self.spec.name)
+        found = counts(self.spec, states, self.journal.reports({s.trial.id for s in states}))
+        made = sum(_made(state) for state in states)
+        now = time.monotonic()
+        self.rates.append((now, made))
+        while now - self.rates[0][0] > MEMORY:
+            self.rates.popleft()
+        (then, before), span = self.rates[0], now - self.rates[0][0]
+        rate = (made - before) / span if span > 1 else 0.0
+        steps = self.spec.budget.steps
+        left = sum(
+            (1 - count.share) * count.planned * steps * self._stages(phase)
+            for (_, phase), count in found.items()
+        )
+        return found, rate, left / rate if rate > 0 else None
+
+    def _stages(self, phase: str) -> int:
+        return 1 if phase == "scale" else len(self.spec.tasks)
+
+    def _line(self) -> str:
+        found, rate, left = self._look()
+        parts = [
+            f"{arm} {phase} {count.finished}/{count.planned}"
+            + (f" ({count.failed} failed)" if count.failed else "")
+            + (f" best {count.score:.4g}" if count.score is not None else "")
+            for (arm, phase), count in found.items()
+        ]
+        return f"{'; '.join(parts)}; {rate:,.0f} steps/s; {_span(left)} left"
+
+    def _table(self) -> Table:
+        found, rate, left = self._look()
+        title = f"{self.spec.name}: {rate:,.0f} steps/s, {_span(left)} left"
+        table = Table("arm", "phase", "done", "running", "failed", "steps", "score", title=title)
+        for (arm, phase), count in found.items():
+            running = count.begun - count.finished - count.failed
+            table.add_row(
+                arm,
+                phase,
+                f"{count.finished}/{count.planned}",
+                str(running),
+                str(count.failed),
+                f"{count.share:.0%}",
+                "" if count.score is None else f"{count.score:.4g}",
+            )
+        return table
+
+
+def counts(
+    spec: Experiment, states: Sequence[State], reports: Mapping[str, Sequence[Report]]
+) -> dict[tuple[str, str], Count]:
+    """Return what is known of each arm in each phase, what is not begun included."""
+    found: dict[tuple[str, str], Count] = {}
+    for (arm, phase), planned in plan.counts(spec).items():
+        ours = [s for s in states if (s.trial.arm, s.trial.phase) == (arm, phase)]
+        made = sum(_made(state) for state in ours)
+        stages = 1 if phase == "scale" else len(spec.tasks)
+        scores = [
+            search.value(s.trial, reports[s.trial.id][-1])
+            for s in ours
+            if s.finished and s.trial.id in reports
+        ]
+        mean = max if phase == "tune" else lambda x: sum(x) / len(x)
+        found[arm, phase] = Count(
+            planned=planned,
+            begun=len(ours),
+            finished=sum(state.finished for state in ours),
+            failed=sum(state.failure is not None for state in ours),
+            share=min(1.0, made / (planned * stages * spec.budget.steps)),
+            score=mean(scores) if scores else None,
+        )
+    return found
+
+
+def _made(state: State) -> int:
+    if state.finished:
+        return len(state.trial.tasks) * state.trial.budget.steps
+    return state.stage * state.trial.budget.steps + state.step
+
+
+def _span(seconds: float | None) -> str:
+    if seconds is None:
+        return "an unknown time"
+    minutes, seconds = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}h{minutes:02d}m" if hours else f"{minutes}m{seconds:02d}s"

@@ -1,0 +1,188 @@
+"""MLflow: what the journal holds, shown where people look.
+
+A thread of its own reads the journal and writes to MLflow in batches. It remembers in the
+journal how far it got, and every point carries the journal's time, so that a point which is
+sent again is the same point. MLflow may be slow or away: nothing waits for it but the end of
+the program, and that not for long; the next run catches up.
+
+    study (run)  tags, the verdict, its figures
+      trial (run, nested)  tags, parameters; metrics `score/<task>`, the agent's own, `continual/*`
+"""
+
+import logging
+import os
+import subprocess
+import threading
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+os.environ.update(MLFLOW_DISABLE_TELEMETRY="true", DO_NOT_TRACK="true")
+
+from mlflow import MlflowClient  # noqa: E402  the switches above are read on import
+from mlflow.entities import Metric, Param, RunTag  # noqa: E402
+from mlflow.exceptions import MlflowException  # noqa: E402
+from requests.exceptions import RequestException  # noqa: E402
+
+from rigorl.analysis.curves import Curve  # noqa: E402
+from rigorl.outside.journal import Row, SqlJournal  # noqa: E402
+from rigorl.spec import Experiment  # noqa: E402
+from rigorl.trial import Trial, fingerprint  # noqa: E402
+
+BATCH = 1_000
+EVERY = 2.0
+"""Seconds between two looks at the journal."""
+AWAY = (MlflowException, RequestException, OSError)
+logging.getLogger("mlflow").setLevel(logging.ERROR)
+logging.getLogger("alembic").setLevel(logging.ERROR)
+
+
+class Mirror:
+    """Keeps MLflow at *uri* like the journal, from `start` to `finish`."""
+
+    def __init__(self, uri: str, artifacts: str | None, journal: SqlJournal, spec: Experiment):
+        self.uri, self.artifacts, self.journal, self.spec = uri, artifacts, journal, spec
+        self.rows: dict[str, list[Row]] = {}
+        self.seen = 0
+        self.shown: dict[str, tuple[str, int]] = {}
+        self.trials: dict[str, Trial] = {}
+        self.trouble: str | None = None
+        self._client: MlflowClient | None = None
+        self._home = ""
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._follow, name="mirror", daemon=True)
+
+    def start(self) -> "Mirror":
+        self._thread.start()
+        return self
+
+    def finish(self, status: str, artifacts: Mapping[str, str]) -> None:
+        """Show what is left, the *artifacts* (name -> text) and how it ended."""
+        self._stop.set()
+        self._thread.join()
+        try:
+            self._catch_up()
+            client, run = self._connected(), self._study_run()
+            for name, text in artifacts.items():
+                client.log_text(run, text, name)
+            self._end_trials()
+            client.set_terminated(run, status)
+        except AWAY as error:
+            self.trouble = str(error).splitlines()[0]
+
+    def _follow(self) -> None:
+        while not self._stop.wait(EVERY):
+            try:
+                self._catch_up()
+                self.trouble = None
+            except AWAY as error:  # it comes back, or the next run catches up
+                self.trouble = str(error).splitlines()[0]
+
+    def _connected(self) -> MlflowClient:
+        if self._client is None:
+            client = MlflowClient(tracking_uri=self.uri)
+            found = client.get_experiment_by_name(self.spec.name)
+            self._home = (
+                found.experiment_id
+                if found
+                else client.create_experiment(self.spec.name, artifact_location=self.artifacts)
+            )
+            self.shown = self.journal.mirrored(self.uri)
+            self._client = client
+        return self._client
+
+    def _catch_up(self) -> None:
+        """Show every row of the journal that is not shown yet, in its order."""
+        self._connected()
+        if len(self.trials) < self.journal.count(self.spec.name):
+            self.trials = {t.id: t for t in self.journal.trials(self.spec.name)}
+        for row in self.journal.rows(self.trials, since=self.seen):
+            self.rows.setdefault(row.report.trial, []).append(row)
+            self.seen = row.seq
+        for trial, rows in self.rows.items():
+            _, shown = self.shown.get(trial, ("", 0))
+            if rows[-1].seq > shown:
+                self._show(self.trials[trial], rows, shown)
+
+    def _show(self, trial: Trial, rows: Sequence[Row], shown: int) -> None:
+        client, run = self._connected(), self._trial_run(trial)
+        metrics: list[Metric] = []
+        for i, row in enumerate(rows):
+            if row.seq > shown:
+                step = row.report.stage * trial.budget.steps + row.report.step
+                for name, value in self._metrics(trial, rows[: i + 1]).items():
+                    metrics.append(Metric(name, value, row.at, step))
+        for first in range(0, len(metrics), BATCH):
+            client.log_batch(run, metrics[first : first + BATCH])
+        self._mark(trial.id, run, rows[-1].seq)
+        if rows[-1].report.finished:
+            client.set_terminated(run, "FINISHED", end_time=rows[-1].at)
+
+    def _metrics(self, trial: Trial, rows: Sequence[Row]) -> dict[str, float]:
+        """Return what is shown at the last of *rows*: scores, the agent's own, continual."""
+        report = rows[-1].report
+        curve = Curve.of(trial, [row.report for row in rows])
+        scores = {
+            f"score/{task}": float(score)
+            for task, score in zip(curve.tasks, curve.scores_TN[:, -1], strict=True)
+        }
+        continual = curve.continual(self.spec.windows) if len(trial.tasks) > 1 else {}
+        shown = {f"continual/{name}": value for name, value in continual.items()}
+        everything = {**report.metrics, **scores, **shown}
+        return {name: value for name, value in everything.items() if value == value}  # noqa: PLR0124
+
+    def _trial_run(self, trial: Trial) -> str:
+        if trial.id not in self.shown:
+            tags = {
+                "mlflow.parentRunId": self._study_run(),
+                "study": trial.experiment,
+                "arm": trial.arm,
+                "phase": trial.phase,
+                "seed": str(trial.seed),
+                "trial": trial.id,
+                "config": fingerprint(trial.agent),
+            }
+            params = {"agent": trial.agent.name, **trial.agent.config}
+            name = f"{trial.arm} {trial.phase} seed {trial.seed}"
+            self._mark(trial.id, self._new_run(name, tags, params), 0)
+        return self.shown[trial.id][0]
+
+    def _study_run(self) -> str:
+        what = f"study:{self.spec.name}"
+        if what not in self.shown:
+            tags = {"study": self.spec.name, "mlflow.note.content": self.spec.question}
+            self._mark(what, self._new_run(self.spec.name, tags | _provenance(), {}), 0)
+        return self.shown[what][0]
+
+    def _new_run(self, name: str, tags: Mapping[str, str], params: Mapping[str, Any]) -> str:
+        client = self._connected()
+        run = client.create_run(self._home, tags=dict(tags), run_name=name)
+        values = [Param(key, str(value)) for key, value in params.items()]
+        client.log_batch(run.info.run_id, params=values, tags=[RunTag("by", "rigorl")])
+        return str(run.info.run_id)
+
+    def _mark(self, what: str, run: str, seq: int) -> None:
+        self.journal.mark_mirrored(self.uri, what, run, seq)
+        self.shown[what] = run, seq
+
+    def _end_trials(self) -> None:
+        """Close the runs of trials that were pruned, failed or stopped."""
+        failures = self.journal.failures(self.trials)
+        for trial, rows in self.rows.items():
+            if not rows[-1].report.finished:
+                status = "FAILED" if trial in failures else "KILLED"
+                self._connected().set_terminated(self.shown[trial][0], status)
+
+
+def _provenance() -> dict[str, str]:
+    """Return which code this is, as far as git knows."""
+    here = Path(__file__).parent
+    said = subprocess.run(  # noqa: S603
+        ["git", "describe", "--always", "--dirty", "--abbrev=40"],  # noqa: S607
+        cwd=here,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return {"git": said.stdout.strip()} if said.returncode == 0 else {}
+

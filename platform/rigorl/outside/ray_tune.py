@@ -1,0 +1,226 @@
+"""Ray Tune as a cluster: one actor plays one bundle after another.
+
+Tune places the actors, starts them anew when they die and uses them again when a bundle is
+settled. It neither chooses nor stops nor saves anything: the agenda says what comes next,
+a bundle knows its own bars, and a run finds its own checkpoint by its trial's id.
+"""
+
+import os
+import re
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import ray
+from ray import tune
+from ray.tune.search import Searcher
+
+from rigorl.errors import RigorlError, SpecError
+from rigorl.outside.in_process import pulses
+from rigorl.plan import Agenda
+from rigorl.trial import Bundle, Event, Failure, Trial
+
+Record = Callable[[Sequence[Trial], Sequence[Event]], None]
+FAILURES = 2
+"""How often a bundle whose worker died is tried again before it counts as failed."""
+QUIET = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # the journal logs
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",  # the front door handles signals
+    "TUNE_GLOBAL_CHECKPOINT_S": "86400",  # nothing of Tune's own state is ever restored
+    "TUNE_RESULT_BUFFER_LENGTH": "0",
+}
+
+
+class Player(tune.Trainable):  # type: ignore[misc]
+    """Ray actor: plays the bundle of its config, a pulse a step."""
+
+    def setup(self, config: dict[str, Any], storage: Path) -> None:
+        self.storage = storage
+        self.reset_config(config)
+
+    def reset_config(self, new_config: dict[str, Any]) -> bool:
+        """Take up another bundle in the same process: torch and MuJoCo are loaded already."""
+        self.cleanup()
+        bundle = msgspec.msgpack.decode(new_config["bundle"], type=Bundle)
+        self.bundle = bundle
+        self.pulses = pulses(bundle, self.storage)
+        return True
+
+    def step(self) -> dict[str, Any]:
+        try:
+            events = next(self.pulses, None)
+        except RigorlError as error:  # it would be the same the next time
+            trial = self.bundle.id
+            events = [Failure(trial=trial, stage=0, step=0, cause=str(error), lasting=False)]
+        return {"events": msgspec.msgpack.encode(events or []), "done": events is None}
+
+    def cleanup(self) -> None:
+        if hasattr(self, "pulses"):
+            self.pulses.close()
+
+
+class Ask(Searcher):  # type: ignore[misc]
+    """Hands the agenda's bundles to Tune, and what comes of them to the journal.
+
+    An error of the journal cannot be raised through Tune, which would blame the trial. It is
+    kept, ends everything (`Enough`), and is raised when Tune is done.
+    """
+
+    def __init__(self, agenda: Agenda, record: Record) -> None:
+        super().__init__(metric="events", mode="max")
+        self.agenda, self.record = agenda, record
+        self.playing: dict[str, Bundle] = {}
+        self.error: RigorlError | None = None
+
+    def suggest(self, trial_id: str) -> Any:
+        try:
+            if self.error or self.agenda.over:
+                return Searcher.FINISHED
+            bundle = self.agenda.take()
+        except RigorlError as error:
+            self.error = error
+            return Searcher.FINISHED
+        if bundle is None:
+            return None
+        self.playing[trial_id] = bundle
+        return {"bundle": msgspec.msgpack.encode(bundle)}
+
+    def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
+        events = msgspec.msgpack.decode(result["events"], type=list[Event])
+        try:
+            self.record(self.playing[trial_id].trials, events)
+        except RigorlError as error:
+            self.error = self.error or error
+
+    def on_trial_complete(
+        self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
+    ) -> None:
+        del result
+        if not error:  # else `Mourner` settles it, who knows the cause
+            self.agenda.settle(self.playing.pop(trial_id))
+
+    def save(self, checkpoint_path: str) -> None:
+        """Nothing: the journal knows."""
+
+    def restore(self, checkpoint_path: str) -> None:
+        """Nothing: the journal knows."""
+
+
+class Mourner(tune.Callback):  # type: ignore[misc]
+    """Records why a worker died for good."""
+
+    def __init__(self, ask: Ask) -> None:
+        self.ask = ask
+
+    def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **_: Any) -> None:
+        del iteration, trials
+        bundle = self.ask.playing.pop(trial.trial_id)
+        cause = _last_words(str(trial.get_pickled_error() or trial.get_error() or "died"))
+        first = bundle.trials[0].id
+        failure = Failure(trial=first, stage=0, step=0, cause=cause, lasting=False)
+        self.ask.record(bundle.trials, [failure])
+        self.ask.agenda.settle(bundle)
+
+
+class Enough(tune.Stopper):  # type: ignore[misc]
+    """Stops everything when the journal refused something."""
+
+    def __init__(self, ask: Ask) -> None:
+        self.ask = ask
+
+    def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
+        del trial_id, result
+        return self.ask.error is not None
+
+    def stop_all(self) -> bool:
+        return self.ask.error is not None
+
+
+class RayTune:
+    """A cluster: the one that RAY_ADDRESS names, or else this machine, started on demand."""
+
+    def __init__(self, storage: Path, cpus: float = 1.0, gpus: float = 0.0) -> None:
+        self.storage = storage.absolute()
+        self.resources = {"cpu": cpus, "gpu": gpus}
+
+    def play(self, agenda: Agenda, record: Record) -> None:
+        if agenda.over:
+            return  # Ray need not start for nothing
+        ours = _connect()
+        ask = Ask(agenda, record)
+        try:
+            self._fit(ask)
+        finally:
+            if ours:
+                ray.shutdown()
+        if ask.error:
+            raise ask.error
+
+    def _fit(self, ask: Ask) -> None:
+        player = tune.with_parameters(Player, storage=self.storage)
+        tune.Tuner(
+            tune.with_resources(player, self.resources),
+            run_config=tune.RunConfig(
+                name="tune",
+                storage_path=str(self.storage),
+                callbacks=[Mourner(ask)],
+                failure_config=tune.FailureConfig(max_failures=FAILURES),
+                stop=Enough(ask),
+                verbose=0,
+            ),
+            tune_config=tune.TuneConfig(
+                search_alg=ask,
+                num_samples=-1,  # the agenda says when it is over
+                reuse_actors=True,
+                trial_name_creator=_name,
+                trial_dirname_creator=_name,
+            ),
+        ).fit()
+
+
+def _connect() -> bool:
+    """Join the cluster at RAY_ADDRESS, or start one here. Return whether it is ours to end."""
+    os.environ.update({key: value for key, value in QUIET.items() if key not in os.environ})
+    if ray.is_initialized():
+        return False
+    address = os.environ.get("RAY_ADDRESS")
+    here = {} if address else {"include_dashboard": False}
+    try:
+        ray.init(
+            address=address,
+            log_to_driver=False,
+            logging_level="error",
+            runtime_env={"env_vars": {"OMP_NUM_THREADS": "1"}},
+            **here,
+        )
+    except ConnectionError as error:
+        raise SpecError(
+            f"RAY_ADDRESS must name a Ray cluster that answers, but {address}: {error}; "
+            "start it, or unset RAY_ADDRESS to use this machine"
+        ) from error
+    return True
+
+
+def _name(trial: Any) -> str:
+    return f"bundle_{trial.trial_id}"
+
+
+def _last_words(text: str) -> str:
+    """Return the line of a traceback that says what went wrong."""
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    said = [line for line in lines if re.match(r"[\w.]*(Error|Exception|Exit|Interrupt)\b", line)]
+    return (said or lines)[-1][:500]
+
+
+def resources() -> dict[str, float]:
+    """Return what Ray would have to work with here."""
+    ours = _connect()
+    try:
+        found: dict[str, float] = ray.cluster_resources()
+        return found
+    finally:
+        if ours:
+            ray.shutdown()

@@ -1,0 +1,160 @@
+"""YAML -> Experiment, with an address for every mistake."""
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, ClassVar, TypeVar
+
+import msgspec
+import yaml
+
+from rigorl import spec
+from rigorl.errors import SpecError, nearest
+from rigorl.seeds import SeedPlan
+from rigorl.spec import Arm, Experiment
+
+T = TypeVar("T")
+
+
+class _Strict(yaml.SafeLoader):
+    """YAML 1.2 as people expect it: 3e-4 is a number, `no` is a word, a key is given once."""
+
+    yaml_implicit_resolvers: ClassVar[dict[str, Any]] = {
+        first: [(tag, pattern) for tag, pattern in known if not tag.endswith((":bool", ":timestamp"))]
+        for first, known in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    }
+
+    def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
+        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
+        for (node_key, _), key in zip(node.value, keys, strict=True):
+            if keys.count(key) > 1:
+                line = node_key.start_mark.line + 1
+                raise SpecError(
+                    f"a key may be given once, but {key!r} is repeated near line {line}; "
+                    "drop one of them"
+                )
+        mapping: dict[Any, Any] = super().construct_mapping(node, deep)
+        return mapping
+
+
+_Strict.add_implicit_resolver(
+    "tag:yaml.org,2002:bool", re.compile(r"^(true|True|TRUE|false|False|FALSE)$"), list("tTfF")
+)
+_Strict.add_implicit_resolver(
+    "tag:yaml.org,2002:float",
+    re.compile(r"^[-+]?\d[\d_]*(\.\d*)?[eE][-+]?\d+$"),
+    list("-+0123456789"),
+)
+
+
+def read(path: Path, changes: Sequence[str] = ()) -> Experiment:
+    """Return the experiment in the file at *path*, with *changes* such as `budget.steps=10`."""
+    try:
+        raw = yaml.load(path.read_text(), _Strict)  # noqa: S506  a SafeLoader, made stricter
+        for change in changes:
+            _change(raw, change)
+        return parse(raw)
+    except OSError as error:
+        raise SpecError(f"a spec must be a file one can read, but {path}: {error.strerror}") from error
+    except yaml.YAMLError as error:
+        raise SpecError(f"{path}: a spec must be YAML, but {_flat(error)}") from error
+    except SpecError as error:
+        raise SpecError(f"{path}: {error.message}", error.at) from error
+
+
+def parse(raw: Any) -> Experiment:
+    """Return the experiment that the plain value *raw* describes."""
+    if not isinstance(raw, dict):
+        raise SpecError(f"a spec must be a mapping, but is {type(raw).__name__}; see docs/yaml.md")
+    arms = raw.get("arms")
+    for name, arm in arms.items() if isinstance(arms, dict) else ():
+        if arm is None:
+            raise SpecError("an arm must say its agent, but is empty; add `agent: {name: ppo}`", f"$.arms.{name}")
+        _space(arm, f"$.arms.{name}.search.space")
+        convert(arm, Arm, f"$.arms.{name}")
+    return convert(raw, Experiment, "$")
+
+
+def _space(arm: Any, at: str) -> None:
+    """Check a search space one dimension at a time, so that the address is a whole one."""
+    search = arm.get("search") if isinstance(arm, dict) else None
+    space = search.get("space") if isinstance(search, dict) else None
+    for name, over in space.items() if isinstance(space, dict) else ():
+        convert(over, spec.Real | spec.Integer | spec.Choice, f"{at}.{name}")
+
+
+def convert(raw: Any, kind: Any, at: str) -> Any:
+    """Return *raw* as a *kind*, or say what is wrong with it, and where."""
+    try:
+        return msgspec.convert(raw, kind)
+    except msgspec.ValidationError as error:
+        what, _, where = str(error).partition(" - at `")
+        where = where.rstrip("`").removeprefix("$")
+        raise SpecError(_explain(what, _fact(raw, where)), at + where) from error
+
+
+def _explain(what: str, fact: str) -> str:
+    """Put msgspec's words into the house's: law, fact, way out."""
+    if unknown := re.match(r"Object contains unknown field `(.*)`", what):
+        key = unknown[1]
+        return f"a key must be one of the spec's, but {key!r} is not{nearest(key, _keys())}"
+    if missing := re.match(r"Object missing required field `(.*)`", what):
+        return f"{missing[1]!r} must be given, but is missing; add it"
+    if wrong := re.match(r"Expected (.*), got (.*)", what):
+        return f"this must be {wrong[1]}, but is {wrong[2]} {fact}; correct it"
+    if law := re.match(r"Expected (.*)", what):
+        return f"this must be {law[1]}, but is {fact}; correct it"
+    return what
+
+
+def _keys() -> set[str]:
+    kinds = [k for k in vars(spec).values() if isinstance(k, type) and issubclass(k, spec.Spec)]
+    kinds.append(SeedPlan)
+    return {f.encode_name for kind in kinds for f in msgspec.structs.fields(kind)} | {"kind"}
+
+
+def _fact(raw: Any, where: str) -> str:
+    """Return what stands at the address *where* below *raw*, shortly."""
+    for key, index in re.findall(r"\.([\w-]+)|\[(\d+)\]", where):
+        try:
+            raw = raw[key] if key else raw[int(index)]
+        except (KeyError, IndexError, TypeError):
+            break
+    text = repr(raw)
+    return text if len(text) <= 60 else text[:57] + "..."  # noqa: PLR2004
+
+
+def _change(raw: Any, change: str) -> None:
+    """Set one value of *raw* in place: `arms.ppo.agent.config.lr=1e-3`, `tasks.0.env=...`."""
+    path, equals, value = change.partition("=")
+    keys = path.split(".")
+    if not equals or not all(keys):
+        raise SpecError(
+            f"a change must read key.path=value, but is {change!r}; as --set budget.steps=1000"
+        )
+    *parents, last = keys
+    for key in parents:
+        if isinstance(raw, dict):
+            raw = raw.setdefault(key, {})
+        else:
+            raw = _item(raw, key, change)
+    if isinstance(raw, list):
+        _item(raw, last, change)
+        raw[int(last)] = yaml.load(value, _Strict)  # noqa: S506
+    elif isinstance(raw, dict):
+        raw[last] = yaml.load(value, _Strict)  # noqa: S506
+    else:
+        raise SpecError(f"a change must lead to a key, but {change!r} leads below {raw!r}")
+
+
+def _item(raw: Any, key: str, change: str) -> Any:
+    if not isinstance(raw, list) or not key.isdigit() or int(key) >= len(raw):
+        raise SpecError(
+            f"a change must lead along keys that are there, but {key!r} of {change!r} is not"
+            + (f"; there are {len(raw)} items, from 0" if isinstance(raw, list) else "")
+        )
+    return raw[int(key)]
+
+
+def _flat(error: yaml.YAMLError) -> str:
+    return " ".join(str(error).split())

@@ -1,0 +1,154 @@
+"""Spec -> trials, and the order in which they may be played. Pure."""
+
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from rigorl.spec import AgentSpec, Experiment, TaskSpec
+from rigorl.trial import Bundle, Phase, Trial, fingerprint
+
+Config = Mapping[str, Any]
+UNIFORM = "uniform"
+"""The agent, and the name of its trials, that measures what `random` is worth."""
+
+
+def trials(
+    spec: Experiment,
+    arm: str,
+    phase: Phase,
+    chosen: Mapping[str, Config],
+    seeds: Sequence[int],
+) -> list[Trial]:
+    """Return the trials of *arm* in the configuration *chosen* for it, one per seed.
+
+    An arm that comes `after` another is given the policies of that arm's trial in the same
+    phase, on the same seed.
+    """
+    after = spec.arms[arm].after
+    base = spec.arms[arm].agent
+    before = [t.id for t in trials(spec, after, phase, chosen, seeds)] if after else []
+    return [
+        Trial(
+            experiment=spec.name,
+            arm=arm,
+            phase=phase,
+            agent=AgentSpec(name=base.name, config={**base.config, **chosen.get(arm, {})}),
+            tasks=spec.tasks,
+            budget=spec.budget,
+            seed=seed,
+            after=before[i] if before else None,
+        )
+        for i, seed in enumerate(seeds)
+    ]
+
+
+def random_trials(spec: Experiment) -> list[Trial]:
+    """Return the trials that measure what acting at random earns, where tasks ask for it."""
+    return [
+        _alone(spec, UNIFORM, AgentSpec(name=UNIFORM), task, seed)
+        for task in spec.tasks
+        if task.random == "measured"
+        for seed in spec.seeds.test
+    ]
+
+
+def reference_trials(spec: Experiment, arm: str, config: Config) -> list[Trial]:
+    """Return the trials of *arm* on single tasks, where tasks are measured by it."""
+    base = spec.arms[arm].agent
+    agent = AgentSpec(name=base.name, config={**base.config, **config})
+    return [
+        _alone(spec, arm, agent, task, seed)
+        for task in spec.tasks
+        if task.reference == arm
+        for seed in spec.seeds.test
+    ]
+
+
+def _alone(spec: Experiment, arm: str, agent: AgentSpec, task: TaskSpec, seed: int) -> Trial:
+    return Trial(
+        experiment=spec.name,
+        arm=arm,
+        phase="scale",
+        agent=agent,
+        tasks=(task,),
+        budget=spec.budget,
+        seed=seed,
+    )
+
+
+def counts(spec: Experiment) -> dict[tuple[str, str], int]:
+    """Return the number of trials of each arm in each phase, pruned ones included."""
+    planned: dict[tuple[str, str], int] = {}
+    for name, arm in spec.arms.items():
+        if arm.search:
+            planned[name, "tune"] = arm.search.candidates * len(spec.seeds.tune)
+        planned[name, "test"] = len(spec.seeds.test)
+        references = reference_trials(spec, name, {})
+        if references:
+            planned[name, "scale"] = len(references)
+    at_random = random_trials(spec)
+    if at_random:
+        planned[UNIFORM, "scale"] = planned.get((UNIFORM, "scale"), 0) + len(at_random)
+    return planned
+
+
+def search_id(spec: Experiment, arm: str) -> str:
+    """Return what tells one search from another. More candidates are the same search."""
+    search = spec.arms[arm].search
+    assert search is not None  # noqa: S101
+    how = [search.space, search.generation, search.seed, search.prune]
+    trial = trials(spec, arm, "tune", {}, spec.seeds.tune)
+    return fingerprint([spec.name, arm, how, trial])
+
+
+class Story(NamedTuple):
+    """Waves of bundles: a wave may be played side by side, once the last one is settled."""
+
+    name: str
+    after: frozenset[str]
+    waves: Iterator[Sequence[Bundle]]
+
+
+class Agenda:
+    """What may be played now. Stories go on side by side, each at its own pace."""
+
+    def __init__(self, stories: Sequence[Story]) -> None:
+        self._open = {story.name: story for story in stories}
+        self._queues: dict[str, deque[Bundle]] = {name: deque() for name in self._open}
+        self._playing: dict[str, str] = {}
+
+    def take(self) -> Bundle | None:
+        """Return a bundle to be played; None if there is none until another is settled."""
+        self._fill()
+        for name, queue in self._queues.items():
+            if queue:
+                bundle = queue.popleft()
+                self._playing[bundle.id] = name
+                return bundle
+        return None
+
+    def settle(self, bundle: Bundle) -> None:
+        """Say that nothing more will come of *bundle*."""
+        del self._playing[bundle.id]
+
+    @property
+    def over(self) -> bool:
+        """All stories are told: nothing is being played, and nothing is left to play."""
+        self._fill()
+        return not self._playing and not any(self._queues.values())
+
+    def _fill(self) -> None:
+        """Tell each story on to its next wave, where its last one is settled."""
+        told = True
+        while told:  # a story that ends may let others begin
+            told = False
+            for name, story in list(self._open.items()):
+                busy = self._queues[name] or name in self._playing.values()
+                if busy or story.after & self._open.keys():
+                    continue
+                told = True
+                wave = next(story.waves, None)
+                if wave is None:
+                    del self._open[name]
+                else:
+                    self._queues[name].extend(wave)

@@ -1,0 +1,329 @@
+"""One trial, played on one machine. Knows no Ray and no MLflow."""
+
+import math
+import os
+import shutil
+import time
+from collections.abc import Generator, Iterator, Mapping
+from contextlib import closing
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from rigorl import contract, search
+from rigorl.contract import Crew, Progress, Span
+from rigorl.errors import IncompleteResults, TrialFailed
+from rigorl.seeds import integer
+from rigorl.tasks.envs import open_world, world_spec
+from rigorl.tasks.exam import Exam, examine
+from rigorl.tasks.world import Policy
+from rigorl.trial import Beat, Bundle, Event, Failure, Report, Score, Trial
+
+
+class Place(msgspec.Struct):
+    """Where a run stands. Everything here is saved with it."""
+
+    stage: int = 0
+    step: int = 0
+    update: int = 0
+    switched_at: int = 0
+    """Update at which the running stage began."""
+    values: dict[int, float] = {}
+    """What the trial was worth at each rung."""
+    unsaved: list[Report] = []
+    """Reports since the checkpoint before this one: the driver may not have them yet."""
+
+
+class Run:
+    """A trial in flight: an iterator of reports and beats that can be taken up again.
+
+    Checkpoints fall at the first safe yield after each `checkpoint_every` steps, and at the
+    end of each stage. There the learner is closed and called again in a fresh world, in every
+    run, saved or not: so a run that was interrupted is, to the bit, the run that was not.
+    """
+
+    def __init__(self, trial: Trial, crew: Crew, storage: Path | None = None) -> None:
+        self.trial, self.crew = trial, crew
+        self.folder = storage / trial.id if storage else None
+        self.place = Place()
+        self.seconds = {"learn": 0.0, "exam": 0.0, "save": 0.0}
+        world = world_spec(trial.tasks, trial.budget.num_envs)
+        world = replace(world, given=trial.after is not None)
+        self.agent = contract.make(trial.agent, world, integer(trial.seed, "agent"))
+        self.given = _given(trial, storage)
+        self._load()
+        self.recovered = tuple(self.place.unsaved)
+        """Reports that came with the checkpoint; hand them on before going on."""
+        self._events = self._play()
+
+    def __iter__(self) -> Iterator[Report | Beat]:
+        return self
+
+    def __next__(self) -> Report | Beat:
+        return next(self._events)
+
+    @property
+    def finished(self) -> bool:
+        return self.place.stage == len(self.trial.tasks)
+
+    def close(self) -> None:
+        """Stop learning. Not at once where that is unsafe: at the next safe yield."""
+        self._events.close()
+
+    def _play(self) -> Generator[Report | Beat]:
+        while not self.finished:
+            yield from self._learn()
+
+    def _learn(self) -> Iterator[Report | Beat]:
+        """Learn up to the next checkpoint, with an exam whenever one is due."""
+        place, budget = self.place, self.trial.budget
+        start = place.step
+        luck = integer(self.trial.seed, "learn", place.stage, start)
+        task = self.trial.tasks[place.stage]
+        world = open_world(task, budget.num_envs, luck, self.given)
+        learner = self.agent.learn(world, self.crew, Span(place.stage, start, budget.steps))
+        with closing(world), closing(self._watch(learner)) as watched:
+            for progress in watched:
+                rung, dense = self._due(progress)
+                place.step, place.update = progress.step, progress.update
+                if progress.safe and place.step == budget.steps:
+                    continue  # what is left of `learn` ends the task; the exam comes after it
+                if rung is not None or dense:
+                    yield self._report(progress, rung)
+                else:
+                    yield self._beat()
+                if progress.safe and place.step - start >= budget.checkpoint_every:
+                    break
+        if place.step - start >= budget.checkpoint_every and place.step < budget.steps:
+            self._save()
+            return
+        if place.step != budget.steps:
+            raise RuntimeError(f"learn must end at {budget.steps}, but ended at {place.step}")
+        yield self._end_stage(progress)
+
+    def _watch(self, learner: Iterator[Progress]) -> Generator[Progress]:
+        """Pass *learner* on, timed and checked. Closed at an unsafe yield, go on to a safe one."""
+        progress = None
+        while True:
+            clock = time.perf_counter()
+            try:
+                progress = next(learner, None)
+            except TrialFailed as error:
+                raise TrialFailed(f"{error} ({self._where()})") from error
+            finally:
+                self.seconds["learn"] += time.perf_counter() - clock
+            if progress is None:
+                return
+            for name, value in progress.metrics.items():
+                if not math.isfinite(value):
+                    raise TrialFailed(
+                        f"metrics must be finite, but {name} is {value} at step "
+                        f"{progress.step}, update {progress.update} of task "
+                        f"{self.trial.tasks[self.place.stage].name!r}; "
+                        "try a lower learning rate or normalised rewards"
+                    )
+            try:
+                yield progress
+            except GeneratorExit:
+                while not progress.safe:
+                    progress = next(learner)
+                learner.close()  # type: ignore[attr-defined]
+                raise
+
+    def _where(self) -> str:
+        place = self.place
+        return f"after step {place.step} of task {self.trial.tasks[place.stage].name!r}"
+
+    def _due(self, progress: Progress) -> tuple[int | None, bool]:
+        """Return the rung of the regular exam that is due now, if any; and is a dense one?
+
+        Regular exams wait for a safe yield, so that a search may end a candidate there.
+        """
+        place, budget = self.place, self.trial.budget
+        rung = None
+        passed = progress.step // budget.exam_every
+        if progress.safe and passed > self._examined() // budget.exam_every:
+            rung = place.stage * search.rungs(budget, 1) + passed - 1
+        before, now = place.update - place.switched_at, progress.update - place.switched_at
+        dense = place.stage > 0 and any(before < d <= now for d in budget.dense)
+        return rung, dense
+
+    def _examined(self) -> int:
+        """Return the step up to which regular exams of this stage were taken."""
+        per_stage = search.rungs(self.trial.budget, 1)
+        taken = [r + 1 - self.place.stage * per_stage for r in self.place.values]
+        return max([0, *taken]) * self.trial.budget.exam_every
+
+    def _end_stage(self, progress: Progress) -> Report:
+        """Examine, then go on to the next stage; keep the final policies at the last one."""
+        place, stages = self.place, len(self.trial.tasks)
+        rung = (place.stage + 1) * search.rungs(self.trial.budget, 1) - 1
+        finished = place.stage == stages - 1
+        report = self._report(progress, rung, stage_ended=True, finished=finished)
+        place.stage, place.step, place.switched_at = place.stage + 1, 0, place.update
+        if finished:
+            self._keep_policies()
+        self._save()
+        return report
+
+    def _beat(self) -> Beat:
+        place = self.place
+        return Beat(
+            trial=self.trial.id, stage=place.stage, step=place.step, update=place.update
+        )
+
+    def _report(
+        self,
+        progress: Progress,
+        rung: int | None,
+        *,
+        stage_ended: bool = False,
+        finished: bool = False,
+    ) -> Report:
+        place = self.place
+        report = Report(
+            trial=self.trial.id,
+            stage=place.stage,
+            step=place.step,
+            update=place.update,
+            rung=rung,
+            stage_ended=stage_ended,
+            finished=finished,
+            metrics={name: float(value) for name, value in progress.metrics.items()},
+            scores=self.examine(),
+        )
+        if rung is not None:
+            place.values[rung] = search.value(self.trial, report)
+        place.unsaved.append(report)
+        return report
+
+    def examine(self) -> tuple[Score, ...]:
+        """Examine every policy on every task. The seeds do not depend on the arm."""
+        clock = time.perf_counter()
+        budget = self.trial.budget
+        policies = self.agent.policies()
+        exams = [
+            Exam(
+                task=task,
+                policy=policy,
+                seeds=tuple(
+                    integer(self.trial.seed, "exam", task.name, episode)
+                    for episode in range(budget.exam_episodes)
+                ),
+                horizon=budget.exam_horizon,
+            )
+            for task in self.trial.tasks
+            for policy in policies.values()
+        ]
+        names = [(task.name, name) for task in self.trial.tasks for name in policies]
+        results = self.crew.map(examine, exams)
+        scores = tuple(
+            Score(task, policy, tuple(map(tuple, returns_EO.tolist())))
+            for (task, policy), returns_EO in zip(names, results, strict=True)
+        )
+        self.seconds["exam"] += time.perf_counter() - clock
+        return scores
+
+    def _keep_policies(self) -> None:
+        if self.folder is not None:
+            with _Appearing(self.folder / "policies") as folder:
+                for name, policy in self.agent.policies().items():
+                    contract.save_policy(policy, folder / name)
+
+    def _save(self) -> None:
+        """Write a checkpoint; the one before it goes when this one stands."""
+        clock = time.perf_counter()
+        if self.folder is not None:
+            name = f"checkpoint-{self.place.stage:04d}-{self.place.step:012d}"
+            with _Appearing(self.folder / name) as folder:
+                if not self.finished:
+                    self.agent.save(folder)
+                (folder / "place.msgpack").write_bytes(msgspec.msgpack.encode(self.place))
+            for old in sorted(self.folder.glob("checkpoint-*"))[:-1]:
+                shutil.rmtree(old)
+        self.place.unsaved = []
+        self.seconds["save"] += time.perf_counter() - clock
+
+    def _load(self) -> None:
+        """Go to the newest checkpoint, if there is one."""
+        found = sorted(self.folder.glob("checkpoint-*")) if self.folder else []
+        if found:
+            place = (found[-1] / "place.msgpack").read_bytes()
+            self.place = msgspec.msgpack.decode(place, type=Place)
+            if not self.finished:
+                self.agent.load(found[-1])
+
+
+def play(bundle: Bundle, crew: Crew, storage: Path | None) -> Iterator[Event]:
+    """Play the trials of *bundle* in lockstep, one rung at a time; stop below the bars.
+
+    A trial that fails ends its bundle: a candidate that breaks on one seed is broken.
+    """
+    runs = [Run(trial, crew, storage) for trial in bundle.trials]
+    for run in runs:
+        yield from run.recovered
+    try:
+        while not _falls_behind(bundle.bars, runs):
+            going = [run for run in runs if not run.finished]
+            if not going:
+                return
+            run = min(going, key=_rung)
+            for event in run:
+                yield event
+                if isinstance(event, Report) and event.rung is not None:
+                    break
+    except TrialFailed as error:
+        place, trial = run.place, run.trial.id
+        yield Failure(
+            trial=trial, stage=place.stage, step=place.step, cause=str(error), lasting=True
+        )
+    finally:
+        for run in runs:
+            run.close()
+
+
+def _rung(run: Run) -> int:
+    return max(run.place.values, default=-1)
+
+
+def _falls_behind(bars: Mapping[int, float], runs: list[Run]) -> bool:
+    """Say whether the mean over *runs* misses a bar at the last rung that all have reached."""
+    rung = min(map(_rung, runs))
+    if rung not in bars:
+        return False
+    return float(np.mean([run.place.values[rung] for run in runs])) < bars[rung]
+
+
+def _given(trial: Trial, storage: Path | None) -> dict[str, Policy]:
+    if trial.after is None:
+        return {}
+    folder = storage / trial.after / "policies" if storage else None
+    if folder is None or not folder.exists():
+        raise IncompleteResults(
+            f"trial {trial.id} must be given the policies of trial {trial.after}, but there are "
+            f"none at {folder}; play that one first, and keep its storage"
+        )
+    return contract.load_policies(folder)
+
+
+class _Appearing:
+    """A folder that is there whole or not at all."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.draft = folder.with_name(f".{folder.name}.{os.getpid()}")
+
+    def __enter__(self) -> Path:
+        shutil.rmtree(self.draft, ignore_errors=True)
+        self.draft.mkdir(parents=True)
+        return self.draft
+
+    def __exit__(self, kind: Any, *_: object) -> None:
+        if kind is not None:
+            shutil.rmtree(self.draft, ignore_errors=True)
+            return
+        shutil.rmtree(self.folder, ignore_errors=True)
+        self.draft.replace(self.folder)

@@ -1,0 +1,108 @@
+"""How a configuration is chosen: candidates in generations, judged on tuning seeds only.
+
+Pure: what a candidate is worth, whether it goes on and which one wins are functions of the
+reports of its trials, so a search that was interrupted is simply worked out again.
+
+Every candidate of a generation meets the same bars, which rest on earlier generations alone.
+No worker needs to know what another one does at the same time, and so the same search goes
+the same way in one process, on two cores, and on a cluster.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+
+from rigorl.spec import Budget, Prune, TaskSpec
+from rigorl.trial import Failure, Report, Trial
+
+Config = Mapping[str, Any]
+State = Literal["finished", "pruned", "failed", "open"]
+
+
+class Outcome(NamedTuple):
+    """One candidate, judged. `values[r]` is its mean over tuning seeds at rung r."""
+
+    config: Config
+    state: State
+    values: Mapping[int, float]
+
+    @property
+    def value(self) -> float:
+        """What the candidate is worth: its value at its last rung."""
+        return self.values[max(self.values)] if self.values else math.nan
+
+
+def rungs(budget: Budget, stages: int) -> int:
+    """Return the number of regular exams of a trial."""
+    return stages * math.ceil(budget.steps / budget.exam_every)
+
+
+def value(trial: Trial, report: Report) -> float:
+    """Return the mean score over the tasks begun so far; what a search maximises.
+
+    A score is normalised where the task says in numbers what counts as 0 and 1. Scales that
+    are measured are not used: they come from test seeds.
+    """
+    begun = {task.name: task for task in trial.tasks[: report.stage + 1]}
+    scores: dict[str, list[float]] = {name: [] for name in begun}
+    for score in report.scores:
+        if score.task in begun:
+            scores[score.task] += [returns[0] for returns in score.returns]
+    return float(np.mean([_scaled(begun[t], float(np.mean(x))) for t, x in scores.items()]))
+
+
+def _scaled(task: TaskSpec, score: float) -> float:
+    if isinstance(task.random, float) and isinstance(task.reference, float):
+        return (score - task.random) / (task.reference - task.random)
+    return score
+
+
+def judge(
+    config: Config,
+    trials: Sequence[Trial],
+    reports: Mapping[str, Sequence[Report]],
+    failures: Mapping[str, Failure],
+    bars: Mapping[int, float],
+) -> Outcome:
+    """Return what is known of the candidate *config*, whose trials are *trials*."""
+    by_rung: dict[int, list[float]] = {}
+    for trial in trials:
+        for report in reports.get(trial.id, ()):
+            if report.rung is not None:
+                by_rung.setdefault(report.rung, []).append(value(trial, report))
+    values = {r: float(np.mean(v)) for r, v in by_rung.items() if len(v) == len(trials)}
+    finished = all(any(r.finished for r in reports.get(trial.id, ())) for trial in trials)
+    state: State = "open"
+    if any(trial.id in failures for trial in trials):
+        state = "failed"
+    elif any(v < bars.get(r, -math.inf) for r, v in values.items()):
+        state = "pruned"
+    elif finished:
+        state = "finished"
+    return Outcome(config, state, values)
+
+
+def bars(prune: Prune | None, told: Sequence[Outcome], last_rung: int) -> dict[int, float]:
+    """Return what a candidate must reach at each rung, given the earlier generations.
+
+    Who finished stands at every rung, who was pruned at those that it saw. No bar rests on
+    fewer than two candidates, and none stands at the last rung: there is nothing left to save.
+    """
+    if prune is None:
+        return {}
+    first = math.ceil(prune.grace * (last_rung + 1))
+    bars: dict[int, float] = {}
+    for rung in range(first, last_rung):
+        seen = [o.values[rung] for o in told if o.state != "failed" and rung in o.values]
+        if len(seen) >= 2:  # noqa: PLR2004
+            best = max(1, math.ceil(prune.keep * len(seen)))
+            bars[rung] = sorted(seen, reverse=True)[best - 1]
+    return bars
+
+
+def best(told: Sequence[Outcome]) -> Outcome | None:
+    """Return the best candidate that finished, the earlier of equals; none if none did."""
+    finished = [outcome for outcome in told if outcome.state == "finished"]
+    return max(finished, key=lambda outcome: outcome.value, default=None)

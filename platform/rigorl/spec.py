@@ -1,0 +1,218 @@
+"""What an experiment is.
+
+Every key one may write in experiments/*.yaml is a field here, and no other key is
+accepted. Laws within a field are checked when a file is read, laws between fields whenever
+a spec is made. `docs/yaml.md` shows each key in use.
+"""
+
+import math
+from itertools import pairwise
+from typing import Annotated, Any, Literal
+
+from msgspec import Meta, Struct
+
+from rigorl.seeds import SeedPlan
+
+Count = Annotated[int, Meta(gt=0)]
+Share = Annotated[float, Meta(gt=0, lt=1)]
+Name = Annotated[str, Meta(pattern=r"^[a-z0-9][a-z0-9_-]*$")]
+
+
+class Spec(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A value that a person writes: frozen, and without a key that we do not know."""
+
+
+class AgentSpec(Spec, frozen=True):
+    """Which algorithm, with which settings. `name` is a file in rigorl/agents or a module."""
+
+    name: str
+    config: dict[str, Any] = {}
+
+
+Physics = dict[str, float | tuple[float, ...] | dict[str, float]]
+
+
+class TaskSpec(Spec, frozen=True):
+    """A Gymnasium environment with its arguments and changes to its physics.
+
+    `random` and `reference` are the returns that count as 0 and 1 when tasks are compared:
+    a number, or measured: `random: measured` plays the uniform agent, `reference: ppo`
+    trains the arm `ppo` on this task alone.
+    """
+
+    name: Name
+    env: str
+    kwargs: dict[str, Any] = {}
+    physics: Physics = {}
+    dataset: str | None = None
+    random: float | Literal["measured"] | None = None
+    reference: float | str | None = None
+
+    def __post_init__(self) -> None:
+        if (self.random is None) != (self.reference is None):
+            raise ValueError(
+                "random and reference must be given together, but task "
+                f"{self.name!r} has only one; add the other, or drop both to keep raw returns"
+            )
+        if isinstance(self.random, float) and self.random == self.reference:
+            raise ValueError(
+                f"reference must differ from random, but both are {self.random} for task "
+                f"{self.name!r}; a score is (return - random) / (reference - random)"
+            )
+
+
+class Budget(Spec, frozen=True):
+    """What one trial may spend, counted in environment steps per task.
+
+    Exams come every `exam_every` steps, at the end of each task, and, after a switch to
+    another task, at the first moment when so many updates as in `dense` were made on it.
+    """
+
+    steps: Count
+    exam_every: Count
+    exam_episodes: Count = 10
+    exam_horizon: Count | None = None
+    dense: tuple[Count, ...] = ()
+    num_envs: Count = 1
+    checkpoint_every: Count = 50_000
+    cpus: Annotated[float, Meta(gt=0)] = 1.0
+    gpus: Annotated[float, Meta(ge=0)] = 0.0
+
+    def __post_init__(self) -> None:
+        if self.exam_every > self.steps:
+            raise ValueError(
+                f"exam_every must be at most steps, but is {self.exam_every} > {self.steps}; "
+                "lower exam_every"
+            )
+        if self.steps % self.num_envs:
+            low = self.steps - self.steps % self.num_envs
+            raise ValueError(
+                f"steps must be a multiple of num_envs, but is {self.steps} for "
+                f"{self.num_envs}; {low or self.num_envs} would do"
+            )
+        if any(a >= b for a, b in pairwise(self.dense)):
+            raise ValueError(
+                f"dense must rise, but is {list(self.dense)}; write it as [1, 2, 4, 8]"
+            )
+
+
+class Real(Spec, frozen=True, tag_field="kind", tag="real"):
+    """A number between two others, evenly or evenly in its logarithm."""
+
+    low: float
+    high: float
+    log: bool = False
+
+    def __post_init__(self) -> None:
+        _check_range(self.low, self.high, log=self.log)
+
+
+class Integer(Spec, frozen=True, tag_field="kind", tag="integer"):
+    """A whole number between two others, both included."""
+
+    low: int
+    high: int
+    log: bool = False
+
+    def __post_init__(self) -> None:
+        _check_range(self.low, self.high, log=self.log)
+
+
+class Choice(Spec, frozen=True, tag_field="kind", tag="choice"):
+    """One of several values."""
+
+    of: Annotated[tuple[str | int | float | bool, ...], Meta(min_length=1)]
+
+
+def _check_range(low: float, high: float, *, log: bool) -> None:
+    if not (math.isfinite(low) and math.isfinite(high) and low < high):
+        raise ValueError(f"low must be below high, but they are {low} and {high}; swap them")
+    if log and low <= 0:
+        raise ValueError(
+            f"low must be above 0 on a log scale, but is {low}; raise it or drop `log`"
+        )
+
+
+Space = dict[str, Real | Integer | Choice]
+
+
+class Prune(Spec, frozen=True):
+    """Stop a candidate whose mean over tuning seeds falls behind those of earlier generations.
+
+    At each exam after the first `grace` of the budget, a candidate goes on only if it
+    reaches the best `keep` of what completed earlier candidates had at that same exam.
+    """
+
+    keep: Share = 0.5
+    grace: Share = 0.25
+
+
+class Search(Spec, frozen=True):
+    """How to choose a configuration: candidates drawn from a space, judged on tune seeds.
+
+    Candidates come in generations: one generation is played side by side and told to the
+    sampler in order, so the same search proposes the same candidates on any machine. The
+    arm's own configuration is always the first candidate.
+    """
+
+    space: Annotated[Space, Meta(min_length=1)]
+    candidates: Count
+    generation: Count = 4
+    seed: int = 0
+    prune: Prune | None = None
+
+
+class Arm(Spec, frozen=True):
+    """One side of the comparison. With `after`, its trials get another arm's final policies."""
+
+    agent: AgentSpec
+    search: Search | None = None
+    after: Name | None = None
+
+
+class Experiment(Spec, frozen=True):
+    """A question, the arms that answer it, and the terms on which they compete."""
+
+    name: Name
+    question: Annotated[str, Meta(min_length=10)]
+    arms: Annotated[dict[Name, Arm], Meta(min_length=1)]
+    tasks: Annotated[tuple[TaskSpec, ...], Meta(min_length=1)]
+    budget: Budget
+    seeds: SeedPlan
+    windows: tuple[Annotated[int, Meta(ge=2)], ...] = (10, 100)
+    """Lengths, in evaluations, of the windows of windowed forgetting and plasticity."""
+
+    def __post_init__(self) -> None:
+        names = [task.name for task in self.tasks]
+        if len(set(names)) != len(names):
+            raise ValueError(f"task names must differ, but are {names}; rename one")
+        searching = [name for name, arm in self.arms.items() if arm.search]
+        if searching and not self.seeds.tune:
+            raise ValueError(
+                f"seeds.tune must not be empty while arms search, but {searching} do; "
+                "add seeds to choose by, other than those of seeds.test"
+            )
+        self._check_after()
+        for task in self.tasks:
+            if isinstance(task.reference, str) and task.reference not in self.arms:
+                raise ValueError(
+                    f"reference must be a number or an arm, but is {task.reference!r} for task "
+                    f"{task.name!r}; the arms are {', '.join(self.arms)}"
+                )
+
+    def _check_after(self) -> None:
+        for name in self.arms:
+            line, at = [name], self.arms[name].after
+            while at is not None:
+                if at not in self.arms:
+                    raise ValueError(
+                        f"after must name an arm, but is {at!r} for arm {line[-1]!r}; "
+                        f"the arms are {', '.join(self.arms)}"
+                    )
+                if at in line:
+                    raise ValueError(
+                        "after must not lead back, but does: "
+                        f"{' after '.join([*line, at])}; cut it somewhere"
+                    )
+                line.append(at)
+                at = self.arms[at].after

@@ -1,0 +1,8 @@
+"""Where one acts: tasks are opened here, and policies examined.
+
+world.py    what an agent learns from, and what it is told beforehand
+physics.py  the `physics:` of a task, applied to an open environment
+envs.py     TaskSpec -> environments, world specs and worlds
+exam.py     policy + task + seeds -> returns
+dataset.py  recorded experience for offline agents; the only file that needs minari
+"""

@@ -1,0 +1,241 @@
+"""The `physics:` of a task.
+
+MuJoCo tasks take
+
+* `gravity`: a number (m/s^2, downwards), or the whole vector [x, y, z];
+* `mass`, `friction`, `damping`: a scale for all, or `name: scale` for some. Mass scales the
+  inertia of bodies with their mass; friction the sliding friction of the geoms of a body, or
+  of one geom; damping that of joints. Where two geoms touch, MuJoCo goes by the *larger*
+  friction: a slippery world is made by scaling all, not by scaling the feet alone.
+
+Gymnasium's classic control takes absolute values of its own constants, listed in `CLASSIC`.
+"""
+
+import logging
+import math
+from collections.abc import Iterable, Mapping
+from typing import Any, NamedTuple
+
+import gymnasium as gym
+import mujoco  # type: ignore[import-untyped]
+import numpy as np
+from gymnasium.envs.classic_control.acrobot import AcrobotEnv
+from gymnasium.envs.classic_control.cartpole import CartPoleEnv
+from gymnasium.envs.classic_control.continuous_mountain_car import Continuous_MountainCarEnv
+from gymnasium.envs.classic_control.mountain_car import MountainCarEnv
+from gymnasium.envs.classic_control.pendulum import PendulumEnv
+from numpy.typing import NDArray
+
+from rigorl.errors import SpecError, nearest
+from rigorl.spec import Physics
+
+CLASSIC: dict[type[gym.Env[Any, Any]], dict[str, str]] = {
+    CartPoleEnv: {
+        "gravity": "gravity",
+        "masscart": "masscart",
+        "cart_mass": "masscart",
+        "masspole": "masspole",
+        "pole_mass": "masspole",
+        "length": "length",
+        "pole_length": "length",
+        "force_mag": "force_mag",
+        "force": "force_mag",
+    },
+    PendulumEnv: {"gravity": "g", "g": "g", "mass": "m", "m": "m", "length": "l", "l": "l"},
+    AcrobotEnv: {
+        "link_length_1": "LINK_LENGTH_1",
+        "link_mass_1": "LINK_MASS_1",
+        "link_mass_2": "LINK_MASS_2",
+        "link_com_pos_1": "LINK_COM_POS_1",
+        "link_com_pos_2": "LINK_COM_POS_2",
+        "link_moi": "LINK_MOI",
+    },
+    MountainCarEnv: {"force": "force", "gravity": "gravity"},
+    Continuous_MountainCarEnv: {"power": "power", "force": "power"},
+}
+"""What may be changed, and the attribute that holds it. Left out is what shapes the spaces
+(speeds, torques, positions) and what nothing depends on (the length of Acrobot's second link).
+CartPole's length is Gymnasium's: from the hinge to the pole's centre, half the pole."""
+
+MUJOCO = ("damping", "friction", "gravity", "mass")
+
+
+def _hear(message: str) -> None:
+    level = logging.WARNING if "unstable" in message else logging.DEBUG
+    logging.getLogger(__name__).log(level, "MuJoCo: %s", message)
+
+
+# Left alone, MuJoCo writes MUJOCO_LOG.TXT into the working directory, and a line to stderr
+# whenever a HalfCheetah is opened.
+mujoco.set_mju_user_warning(_hear)
+
+
+def alter(env: gym.Env[Any, Any], physics: Physics) -> None:
+    """Apply *physics*, once, to a newly opened *env*; reset it before use.
+
+    A `SpecError` has its address below `$.physics`; *env* is then altered by half.
+    """
+    if not physics:
+        return
+    bare = env.unwrapped
+    model = getattr(bare, "model", None)
+    if isinstance(model, mujoco.MjModel):
+        _alter_mujoco(model, physics)
+        return
+    for kind, attributes in CLASSIC.items():
+        if isinstance(bare, kind):
+            _alter_classic(bare, attributes, physics)
+            return
+    raise SpecError(
+        "physics must be for a MuJoCo or classic-control task, but is given for a "
+        f"{type(bare).__name__}; drop it, or see whether the task's kwargs do the same",
+        "$.physics",
+    )
+
+
+def _alter_classic(bare: Any, attributes: Mapping[str, str], physics: Physics) -> None:
+    given: dict[str, str] = {}
+    for key, value in physics.items():
+        at = f"$.physics.{key}"
+        if key not in attributes:
+            raise _unknown_key(key, attributes, at)
+        attribute = attributes[key]
+        if attribute in given:
+            raise SpecError(
+                f"{key} must be given once, but is {given[attribute]} too; drop one of them", at
+            )
+        given[attribute] = key
+        weightless_is_fine = attribute in {"gravity", "g"}
+        setattr(bare, attribute, _number(key, value, at, positive=not weightless_is_fine))
+    if isinstance(bare, CartPoleEnv):
+        bare.total_mass = bare.masspole + bare.masscart
+        bare.polemass_length = bare.masspole * bare.length
+
+
+def _alter_mujoco(model: mujoco.MjModel, physics: Physics) -> None:
+    for key, value in physics.items():
+        at = f"$.physics.{key}"
+        match key:
+            case "gravity":
+                _set_gravity(model, value, at)
+            case "mass":
+                _scale(key, _masses(model), value, at)
+            case "friction":
+                _scale(key, _frictions(model), value, at)
+            case "damping":
+                _scale(key, _dampings(model), value, at)
+            case _:
+                raise _unknown_key(key, MUJOCO, at)
+    # Inverse weights and the like follow from masses. Scratch data keep the state of the
+    # environment out of it.
+    mujoco.mj_setConst(model, mujoco.MjData(model))
+
+
+def _set_gravity(model: mujoco.MjModel, value: object, at: str) -> None:
+    if isinstance(value, (list, tuple)):
+        if len(value) != 3:  # noqa: PLR2004
+            raise SpecError(
+                f"gravity must have 3 components, but has {len(value)}; "
+                "write [x, y, z] in m/s^2, or one number for downwards",
+                at,
+            )
+        model.opt.gravity[:] = [
+            _number("gravity", v, f"{at}[{i}]", positive=False) for i, v in enumerate(value)
+        ]
+    else:
+        model.opt.gravity[2] = -_number("gravity", value, at, positive=False)
+
+
+class Part(NamedTuple):
+    """A quantity of a model: arrays to be scaled row by row, and the rows of each name."""
+
+    kind: str
+    arrays: tuple[NDArray[np.float64], ...]
+    rows: dict[str, NDArray[np.intp]]
+
+    @property
+    def useful(self) -> list[str]:
+        """The names that have some of the quantity: to scale others would change nothing."""
+        return [
+            name
+            for name, rows in self.rows.items()
+            if name and any(array[rows].any() for array in self.arrays)
+        ]
+
+
+def _masses(model: mujoco.MjModel) -> Part:
+    rows = {name: np.array([i]) for i, name in enumerate(_names(model, "body", model.nbody))}
+    return Part("body", (model.body_mass, model.body_inertia), rows)
+
+
+def _frictions(model: mujoco.MjModel) -> Part:
+    geoms = {name: np.array([i]) for i, name in enumerate(_names(model, "geom", model.ngeom))}
+    bodies = {
+        name: np.flatnonzero(model.geom_bodyid == i)
+        for i, name in enumerate(_names(model, "body", model.nbody))
+    }
+    return Part("body or geom", (model.geom_friction[:, :1],), geoms | bodies)
+
+
+def _dampings(model: mujoco.MjModel) -> Part:
+    rows = {
+        name: np.flatnonzero(model.dof_jntid == i)
+        for i, name in enumerate(_names(model, "jnt", model.njnt))
+    }
+    return Part("joint", (model.dof_damping, model.dof_dampingpoly), rows)
+
+
+def _names(model: mujoco.MjModel, kind: str, count: int) -> list[str]:
+    return [getattr(model, kind)(i).name for i in range(count)]
+
+
+def _scale(key: str, part: Part, value: object, at: str) -> None:
+    scales = np.ones(len(part.arrays[0]))
+    if isinstance(value, Mapping):
+        _check_names(key, part, value, at)
+        for name, scale in value.items():
+            scales[part.rows[name]] = _number(key, scale, f"{at}.{name}", positive=True)
+    elif not any(array.any() for array in part.arrays):
+        raise SpecError(
+            f"{key} must have something to scale, but is 0 for every {part.kind}; drop it", at
+        )
+    else:
+        scales[:] = _number(key, value, at, positive=True)
+    for array in part.arrays:
+        array[:] = (array.T * scales).T
+
+
+def _check_names(key: str, part: Part, names: Iterable[str], at: str) -> None:
+    times = np.zeros(len(part.arrays[0]), dtype=np.intp)
+    for name in names:
+        if name not in part.useful:
+            fact = "has none" if name in part.rows else "is none"
+            way_out = nearest("" if name in part.rows else name, part.useful)
+            raise SpecError(
+                f"{key} must name a {part.kind} that has some, but {name!r} {fact}{way_out}",
+                f"{at}.{name}",
+            )
+        times[part.rows[name]] += 1
+    if times.max(initial=0) > 1:
+        raise SpecError(
+            f"{key} must be scaled once per {part.kind}, but some names overlap: "
+            f"{', '.join(names)}; name the body, or its geoms",
+            at,
+        )
+
+
+def _number(key: str, value: object, at: str, *, positive: bool) -> float:
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise SpecError(f"{key} must be a number here, but is {value!r}; write one", at)
+    if not math.isfinite(value) or (positive and value <= 0):
+        law = "finite and above 0" if positive else "finite"
+        raise SpecError(f"{key} must be {law}, but is {value}; correct it", at)
+    return float(value)
+
+
+def _unknown_key(key: str, known: Iterable[str], at: str) -> SpecError:
+    return SpecError(
+        f"physics must name what this task can change, but {key!r} is not that"
+        + nearest(key, known),
+        at,
+    )

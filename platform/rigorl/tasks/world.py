@@ -1,0 +1,60 @@
+"""What an agent learns from, and what it is told of it beforehand."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+import gymnasium as gym
+from gymnasium.vector import VectorEnv
+from numpy.typing import NDArray
+
+from rigorl.spec import TaskSpec
+
+Envs = VectorEnv[Any, Any, Any]
+"""A batch of environments, resetting themselves within the step that ends an episode:
+`final_obs` of `info` then holds the true last observation."""
+
+
+class Policy(Protocol):
+    """A batch of observations in, a batch of actions out.
+
+    A policy stands alone: it holds neither the agent nor its optimiser. Randomness it may
+    have is its own and begins anew with each copy, so that an exam can be played again.
+    """
+
+    def __call__(self, obs: NDArray[Any], /) -> NDArray[Any]: ...
+
+    def save(self, folder: Path) -> None:
+        """Write what `load_policy(folder)` of the same module reads."""
+
+
+@dataclass(frozen=True)
+class WorldSpec:
+    """What is known of a world before it is opened. All tasks of a trial share it.
+
+    With `given`, policies of another trial come with it.
+    """
+
+    observation: gym.Space[Any]
+    action: gym.Space[Any]
+    num_envs: int
+    tasks: tuple[TaskSpec, ...]
+    given: bool = False
+
+
+@dataclass(frozen=True)
+class World:
+    """What an agent learns from: environments, and what else its task gives.
+
+    `given` holds the final policies of the trial that this one is built on (`after:`).
+    """
+
+    task: TaskSpec
+    envs: Envs
+    dataset: Any = None
+    given: Mapping[str, Policy] = field(default_factory=dict)
+
+    def close(self) -> None:
+        """Close the environments."""
+        self.envs.close()

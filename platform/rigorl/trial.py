@@ -1,0 +1,100 @@
+"""What travels between machines: the order (Trial, Bundle) and the answer (Report, Beat, Failure)."""
+
+import hashlib
+from typing import Any, Literal
+
+import msgspec
+from msgspec import Struct
+
+from rigorl.spec import AgentSpec, Budget, TaskSpec
+
+Phase = Literal["tune", "test", "scale"]
+"""To choose by, to be judged by, or to learn what counts as 0 and 1 on a task."""
+
+
+class Trial(Struct, frozen=True, kw_only=True):
+    """One agent, one configuration, one seed, one budget. Complete in itself."""
+
+    experiment: str
+    arm: str
+    phase: Phase
+    agent: AgentSpec
+    tasks: tuple[TaskSpec, ...]
+    budget: Budget
+    seed: int
+    after: str | None = None
+    """Id of the trial whose final policies this one is given."""
+
+    @property
+    def id(self) -> str:
+        """The same order always has the same id: running it twice is a no-op."""
+        return fingerprint(self)
+
+
+class Bundle(Struct, frozen=True, kw_only=True):
+    """Trials played in lockstep on one worker: a candidate on all its seeds, or one final exam.
+
+    `bars[r]` is what the mean score over the trials must reach at rung r to go on.
+    """
+
+    trials: tuple[Trial, ...]
+    bars: dict[int, float] = {}
+
+    @property
+    def id(self) -> str:
+        """No two bundles share a trial, so the first one tells them apart."""
+        return self.trials[0].id
+
+
+class Score(Struct, frozen=True, array_like=True):
+    """One policy's exam on one task. `returns` is episode x objective."""
+
+    task: str
+    policy: str
+    returns: tuple[tuple[float, ...], ...]
+
+
+class Report(Struct, frozen=True, kw_only=True):
+    """What an agent could do at one moment of its life. A function of the trial, and of nothing else.
+
+    `step` counts environment steps of this stage, `update` optimiser steps since birth.
+    `rung` numbers the regular exams; an exam between them has none.
+    """
+
+    trial: str
+    stage: int
+    step: int
+    update: int
+    rung: int | None
+    stage_ended: bool
+    finished: bool
+    metrics: dict[str, float]
+    scores: tuple[Score, ...]
+
+
+class Beat(Struct, frozen=True, kw_only=True):
+    """A sign of life between reports. Never part of a result."""
+
+    trial: str
+    stage: int
+    step: int
+    update: int
+
+
+class Failure(Struct, frozen=True, kw_only=True):
+    """Why a trial will never finish. `lasting`: playing it again would end the same way."""
+
+    trial: str
+    stage: int
+    step: int
+    cause: str
+    lasting: bool
+
+
+Event = Report | Failure | Beat
+
+
+def fingerprint(what: Any) -> str:
+    """Return a short name for the content of *what*, the same on every machine."""
+    text = msgspec.json.encode(what, order="deterministic")
+    return hashlib.sha256(text).hexdigest()[:16]

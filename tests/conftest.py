@@ -1,0 +1,46 @@
+import os
+from typing import Any
+
+os.environ["RAY_AUTH_MODE"] = "disabled"  # Ray of a test is a Ray of this machine alone
+os.environ["OMP_NUM_THREADS"] = "1"
+
+import msgspec
+import pytest
+
+from rigorl.spec import Experiment
+
+TINY: dict[str, Any] = {
+    "name": "tiny",
+    "question": "Does the machinery work at all?",
+    "arms": {"seeker": {"agent": {"name": "helpers.seeker"}}},
+    "tasks": [{"name": "half", "env": "helpers.worlds:Target-v0"}],
+    "budget": {"steps": 20, "exam_every": 10, "exam_episodes": 2},
+    "seeds": {"test": [0, 1]},
+}
+
+
+def tiny(**changes: Any) -> Experiment:
+    """Return a small experiment with some of its parts changed."""
+    return msgspec.convert({**TINY, **changes}, Experiment)
+
+
+@pytest.fixture
+def spec() -> Experiment:
+    return tiny()
+
+
+@pytest.fixture
+def searching() -> Experiment:
+    """One arm as it comes and one that searches, on two tasks, tuned on other seeds."""
+    space = {"rate": {"kind": "real", "low": 0.001, "high": 0.9, "log": True}}
+    search = {"space": space, "candidates": 6, "generation": 2, "prune": {"grace": 0.1}}
+    slow = {"name": "helpers.seeker", "config": {"rate": 0.02}}
+    return tiny(
+        arms={"plain": {"agent": slow}, "tuned": {"agent": slow, "search": search}},
+        tasks=[
+            {"name": "half", "env": "helpers.worlds:Target-v0", "kwargs": {"noise": 0.01}},
+            {"name": "minus", "env": "helpers.worlds:Target-v0", "kwargs": {"target": -0.5}},
+        ],
+        budget={"steps": 40, "exam_every": 10, "exam_episodes": 2, "dense": [1, 2, 4]},
+        seeds={"tune": [10, 11], "test": [0, 1, 2]},
+    )

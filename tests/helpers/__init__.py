@@ -1,0 +1,1 @@
+"""Small worlds and agents for tests; some misbehave on purpose."""

@@ -1,0 +1,36 @@
+"""Target: come close to a number that the task hides. Five steps an episode."""
+
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+from gymnasium.spaces import Box
+
+
+class Target(gym.Env[Any, Any]):
+    def __init__(self, target: float = 0.5, noise: float = 0.0, nan_after: int = -1) -> None:
+        self.observation_space = Box(-1.0, 1.0, (1,), np.float32)
+        self.action_space = Box(-1.0, 1.0, (1,), np.float32)
+        self.target, self.noise, self.nan_after = target, noise, nan_after
+        self.lived = 0
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> Any:
+        super().reset(seed=seed)
+        self.step_in_episode = 0
+        return self._obs(), {}
+
+    def step(self, action: Any) -> Any:
+        self.step_in_episode += 1
+        self.lived += 1
+        luck = self.noise * self.np_random.normal() if self.noise else 0.0
+        reward = -abs(float(action[0]) - self.target) + luck
+        if 0 <= self.nan_after < self.lived:
+            reward = float("nan")
+        return self._obs(), reward, False, self.step_in_episode == 5, {}
+
+    def _obs(self) -> Any:
+        return self.np_random.uniform(-1, 1, size=1).astype(np.float32)
+
+
+if "Target-v0" not in gym.registry:
+    gym.register("Target-v0", entry_point="helpers.worlds:Target")

@@ -1,0 +1,167 @@
+"""What a policy is worth."""
+
+import pickle
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from rigorl.errors import TrialFailed
+from rigorl.spec import TaskSpec
+from rigorl.tasks import exam as exam_room
+from rigorl.tasks.envs import open_env
+from rigorl.tasks.exam import CHUNK, Exam, examine
+
+CARTPOLE = TaskSpec(name="cartpole", env="CartPole-v1")
+CHEETAH = TaskSpec(name="cheetah", env="HalfCheetah-v5")
+
+
+class Lean:
+    """Push the cart to where the pole leans."""
+
+    def __call__(self, obs: NDArray[Any]) -> NDArray[Any]:
+        assert obs.shape == (CHUNK, 4)
+        return (obs[:, 2] + 0.3 * obs[:, 3] > 0).astype(np.int64)
+
+    def save(self, folder: Path) -> None:
+        raise NotImplementedError
+
+
+class Dice:
+    """Act at random, with randomness of its own."""
+
+    def __init__(self, sample: Callable[[np.random.Generator], NDArray[Any]]) -> None:
+        self.rng, self.sample = np.random.default_rng(0), sample
+
+    def __call__(self, obs: NDArray[Any]) -> NDArray[Any]:
+        return self.sample(self.rng)
+
+    def save(self, folder: Path) -> None:
+        raise NotImplementedError
+
+
+def coins(rng: np.random.Generator) -> NDArray[Any]:
+    return rng.integers(2, size=CHUNK)
+
+
+def noise(rng: np.random.Generator) -> NDArray[Any]:
+    return rng.uniform(-1, 1, size=(CHUNK, 6)).astype(np.float32)
+
+
+class Duel(gym.Env[NDArray[np.float32], int]):
+    """Five steps for two objectives; the third may break."""
+
+    observation_space = gym.spaces.Box(-1, 1, (2,))
+    action_space: gym.Space[Any] = gym.spaces.Discrete(2)
+
+    def __init__(self, worth: float = -0.5) -> None:
+        self.worth, self.steps = worth, 0
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> Any:
+        self.steps = 0
+        return np.zeros(2, np.float32), {}
+
+    def step(self, action: int) -> Any:
+        self.steps += 1
+        reward = np.array([1.0, self.worth if self.steps == 3 else -0.5])
+        return np.zeros(2, np.float32), reward, self.steps == 5, False, {}
+
+
+def duel(**kwargs: Any) -> Duel:
+    return Duel(**kwargs)
+
+
+gym.register("rigorl-test/Duel-v0", entry_point=duel)
+DUEL = TaskSpec(name="duel", env="rigorl-test/Duel-v0")
+
+
+def test_an_exam_taken_again_ends_the_same() -> None:
+    for task, sample in ((CARTPOLE, coins), (CHEETAH, noise)):
+        exam = Exam(task, Dice(sample), seeds=(3, 4, 5), horizon=30)
+        first = examine(exam)
+        assert first.shape == (3, 1)
+        assert len(set(first.ravel())) > 1
+        np.testing.assert_array_equal(first, examine(exam))
+        np.testing.assert_array_equal(first, examine(pickle.loads(pickle.dumps(exam))))  # noqa: S301
+
+
+@pytest.mark.parametrize("policy", [Lean(), Dice(coins)])
+def test_episodes_do_not_know_each_other(policy: Any) -> None:
+    many = examine(Exam(CARTPOLE, policy, seeds=tuple(range(20))))
+    np.testing.assert_array_equal(many[:3], examine(Exam(CARTPOLE, policy, seeds=(0, 1, 2))))
+    np.testing.assert_array_equal(many[16:], examine(Exam(CARTPOLE, policy, (16, 17, 18, 19))))
+
+
+def test_returns_are_those_of_a_plain_loop() -> None:
+    env, total = gym.make("CartPole-v1"), []
+    for seed in (11, 12):
+        obs, _ = env.reset(seed=seed)
+        total.append(0.0)
+        over = False
+        while not over:
+            rows = np.repeat(np.asarray(obs)[None], CHUNK, axis=0)
+            obs, reward, terminated, truncated, _ = env.step(Lean()(rows)[0])
+            total[-1] += float(reward)
+            over = terminated or truncated
+    np.testing.assert_array_equal(examine(Exam(CARTPOLE, Lean(), (11, 12)))[:, 0], total)
+
+
+def test_horizon_caps_an_episode() -> None:
+    assert examine(Exam(CARTPOLE, Lean(), seeds=(0,), horizon=7)).tolist() == [[7.0]]
+
+
+def test_objectives_are_kept_apart() -> None:
+    returns_EO = examine(Exam(DUEL, Dice(coins), seeds=(0, 1)))
+    assert returns_EO.tolist() == [[5.0, -2.5]] * 2
+
+
+def test_a_reward_that_is_no_number_fails_the_exam() -> None:
+    task = TaskSpec(name="duel", env=DUEL.env, kwargs={"worth": np.nan})
+    with pytest.raises(
+        TrialFailed, match=r"is .*nan.* at step 3 of exam episode 0 on task 'duel'"
+    ):
+        examine(Exam(task, Dice(coins), seeds=(0, 1)))
+
+
+@pytest.mark.parametrize(
+    "env",
+    [
+        "Acrobot-v1",
+        "Ant-v5",
+        "CartPole-v1",
+        "HalfCheetah-v5",
+        "Hopper-v5",
+        "Humanoid-v5",
+        "MountainCarContinuous-v0",
+        "Pendulum-v1",
+        "Pusher-v5",
+        "Reacher-v5",
+    ],
+)
+def test_a_kept_environment_is_as_new_after_reset(env: str) -> None:
+    task = TaskSpec(name="task", env=env)
+    used, new = open_env(task), open_env(task)
+    used.action_space.seed(0)
+    actions = [used.action_space.sample() for _ in range(8)]  # too few to fall over
+    used.reset(seed=5)
+    for action in actions[:6]:
+        used.step(action)
+    for seed in (6, 7):
+        np.testing.assert_array_equal(used.reset(seed=seed)[0], new.reset(seed=seed)[0])
+        for action in actions:
+            one, other = used.step(action), new.step(action)
+            np.testing.assert_array_equal(one[0], other[0])
+            assert one[1:4] == other[1:4]
+        new = open_env(task)
+
+
+def test_only_what_is_known_to_be_as_new_is_kept() -> None:
+    exam_room._kept.cache_clear()
+    examine(Exam(DUEL, Dice(coins), seeds=(0,)))
+    assert exam_room._kept.cache_info().currsize == 0
+    examine(Exam(CARTPOLE, Lean(), seeds=(0,), horizon=1))
+    assert exam_room._kept.cache_info().currsize == 1

@@ -1,0 +1,44 @@
+"""Laws of the house that no linter knows."""
+
+import platform
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from rigorl.outside import yaml_file
+
+ROOT = Path(__file__).parents[1]
+SHIPPED = sorted((ROOT / "experiments").rglob("*.yaml"))
+
+
+def test_the_source_root_is_not_a_package() -> None:
+    assert not (ROOT / "platform" / "__init__.py").exists()
+    assert platform.python_version()
+
+
+def test_experiments_are_shipped() -> None:
+    assert ROOT / "experiments" / "quickstart.yaml" in SHIPPED
+
+
+@pytest.mark.parametrize("path", SHIPPED, ids=str)
+def test_every_shipped_experiment_is_named_after_its_file(path: Path) -> None:
+    assert yaml_file.read(path).name == path.stem.replace("_", "-")
+
+
+def test_a_trial_needs_none_of_the_foreign_systems() -> None:
+    foreign = ["ray", "mlflow", "optuna", "yaml", "sqlalchemy", "plotly", "pandas"]
+    code = (
+        f"import sys; sys.modules.update(dict.fromkeys({foreign}));"
+        "import rigorl.experiment, rigorl.run, rigorl.report, rigorl.agents.ppo"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT / "platform")
+
+
+def test_the_core_needs_no_torch() -> None:
+    code = (
+        "import sys; sys.modules['torch'] = None;"
+        "import rigorl.experiment, rigorl.run, rigorl.report, rigorl.agents.uniform"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT / "platform")

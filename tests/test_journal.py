@@ -1,0 +1,143 @@
+"""Both journals keep the same promises: the one that forgets, and the one that does not."""
+
+import math
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from rigorl import plan
+from rigorl.errors import DivergedError, JournalError
+from rigorl.outside.in_process import Memory
+from rigorl.outside.journal import SqlJournal, at_home
+from rigorl.spec import Experiment
+from rigorl.trial import Beat, Failure, Report, Score, Trial
+
+
+@pytest.fixture(params=["memory", "sqlite"])
+def journal(request: Any, tmp_path: Path) -> Iterator[Any]:
+    if request.param == "memory":
+        yield Memory()
+    else:
+        with closing(at_home(tmp_path / "home")) as kept:
+            yield kept
+
+
+@pytest.fixture
+def trials(spec: Experiment) -> list[Trial]:
+    return plan.trials(spec, "seeker", "test", {}, spec.seeds.test)
+
+
+def report(trial: Trial, step: int = 10, loss: float = 1.0, **changes: Any) -> Report:
+    parts: dict[str, Any] = {
+        "trial": trial.id,
+        "stage": 0,
+        "step": step,
+        "update": step,
+        "rung": 0,
+        "stage_ended": False,
+        "finished": False,
+        "metrics": {"loss": loss},
+        "scores": (Score("half", "constant", ((1.0,), (-0.0,))),),
+    }
+    return Report(**{**parts, **changes})
+
+
+def test_what_was_recorded_is_told_in_its_order(journal: Any, trials: list[Trial]) -> None:
+    a, b = trials
+    told = [report(a, 10), report(b, 10), report(a, 20, update=5), report(a, 20, update=6)]
+    journal.record(trials, told[:2])
+    journal.record(trials, told[2:])
+    assert journal.reports({a.id, b.id}) == {a.id: [told[0], *told[2:]], b.id: [told[1]]}
+    assert journal.reports({b.id}) == {b.id: [told[1]]}
+    assert journal.reports(set()) == {}
+
+
+def test_the_same_again_is_no_news(journal: Any, trials: list[Trial]) -> None:
+    journal.record(trials, [report(trials[0])])
+    journal.record(trials, [report(trials[0]), report(trials[0])])
+    assert len(journal.reports({trials[0].id})[trials[0].id]) == 1
+
+
+def test_another_content_under_the_same_key_is_refused(
+    journal: Any, trials: list[Trial]
+) -> None:
+    journal.record(trials, [report(trials[0])])
+    with pytest.raises(DivergedError, match="not deterministic"):
+        journal.record(trials, [report(trials[0], loss=2.0)])
+    with pytest.raises(DivergedError):
+        journal.record(trials, [report(trials[0], 30), report(trials[0], 30, loss=2.0)])
+
+
+@pytest.mark.parametrize("odd", [math.inf, -math.inf, math.nan, -0.0, 5e-324])
+def test_odd_numbers_come_back_as_they_were(odd: float, tmp_path: Path, trials: Any) -> None:
+    with closing(at_home(tmp_path)) as journal:
+        journal.record(trials, [report(trials[0], loss=odd)])
+        journal.record(trials, [report(trials[0], loss=odd)])
+        ((found,),) = journal.reports({trials[0].id}).values()
+    assert msgspec.msgpack.encode(found.metrics) == msgspec.msgpack.encode({"loss": odd})
+
+
+def test_failures_that_need_not_last_are_forgotten_at_the_next_run(
+    journal: Any, spec: Experiment, trials: list[Trial]
+) -> None:
+    for trial, lasting in zip(trials, (True, False), strict=True):
+        failure = Failure(trial=trial.id, stage=0, step=3, cause="x", lasting=lasting)
+        journal.record(trials, [failure])
+    ids = {trial.id for trial in trials}
+    assert journal.failures(ids).keys() == ids
+    journal.begin(spec)
+    assert journal.failures(ids).keys() == {trials[0].id}
+
+
+def test_what_was_proposed_is_known_again(journal: Any) -> None:
+    journal.propose("search", 0, {"rate": 0.1, "hidden": [64, 64]})
+    journal.propose("search", 1, {"rate": 1.0})
+    journal.propose("other", 0, {})
+    assert journal.proposed("search") == {
+        0: {"rate": 0.1, "hidden": [64, 64]},
+        1: {"rate": 1.0},
+    }
+    assert isinstance(journal.proposed("search")[1]["rate"], float)
+
+
+def test_a_batch_is_recorded_whole_or_not_at_all(tmp_path: Path, trials: list[Trial]) -> None:
+    with closing(at_home(tmp_path)) as journal:
+        journal.record(trials, [report(trials[0])])
+        with pytest.raises(DivergedError):
+            journal.record(trials, [report(trials[1]), report(trials[0], loss=2.0)])
+        assert journal.reports({trials[1].id}) == {}
+
+
+def test_states_follow_beats_reports_and_failures(
+    tmp_path: Path, spec: Experiment, trials: list[Trial]
+) -> None:
+    with closing(at_home(tmp_path)) as journal:
+        journal.begin(spec)
+        journal.record(trials, [Beat(trial=trials[0].id, stage=0, step=7, update=7)])
+        assert [(s.step, s.finished) for s in journal.states("tiny") if s.step] == [(7, False)]
+        journal.record(trials, [report(trials[0], 20, finished=True)])
+        (state,) = (s for s in journal.states("tiny") if s.trial == trials[0])
+        assert (state.step, state.finished) == (20, True)
+        assert journal.names() == ["tiny"]
+        assert journal.spec("tiny") == spec
+
+
+def test_it_outlives_the_one_who_wrote_it(tmp_path: Path, trials: list[Trial]) -> None:
+    with closing(at_home(tmp_path)) as journal:
+        journal.record(trials, [report(trials[0])])
+    with closing(at_home(tmp_path)) as journal:
+        assert journal.reports({trials[0].id})[trials[0].id] == [report(trials[0])]
+        assert {t.id for t in journal.trials("tiny")} == {t.id for t in trials}
+
+
+def test_a_journal_that_cannot_be_opened_says_so(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(JournalError, match="home must be a folder"):
+        at_home(tmp_path / "file" / "home")
+    (tmp_path / "broken.db").write_text("this is no database, whatever its name says" * 99)
+    with pytest.raises(JournalError, match="the journal must be a database"):
+        SqlJournal(f"sqlite:///{tmp_path / 'broken.db'}")
