@@ -39,7 +39,7 @@ def searching() -> Experiment:
         arms={"plain": {"agent": slow}, "tuned": {"agent": slow, "search": search}},
         tasks=[
             {"name": "half", "env": "helpers.worlds:Target-v0", "kwargs": {"noise": 0.01}},
-            {"name": "minus", "env": "helpers.worlds:Target-v0", "kwargs": {"target": -0.5}},
+            {"name": "less", "env": "helpers.worlds:Target-v0", "kwargs": {"target": 0.3}},
         ],
         budget={"steps": 40, "exam_every": 10, "exam_episodes": 2, "dense": [1, 2, 4]},
         seeds={"tune": [10, 11], "test": [0, 1, 2]},

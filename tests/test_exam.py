@@ -121,9 +121,7 @@ def test_objectives_are_kept_apart() -> None:
 
 def test_a_reward_that_is_no_number_fails_the_exam() -> None:
     task = TaskSpec(name="duel", env=DUEL.env, kwargs={"worth": np.nan})
-    with pytest.raises(
-        TrialFailed, match=r"is .*nan.* at step 3 of exam episode 0 on task 'duel'"
-    ):
+    with pytest.raises(TrialFailed, match=r"is .*nan.* at step 3 of exam episode 0 on task 'duel'"):
         examine(Exam(task, Dice(coins), seeds=(0, 1)))
 
 

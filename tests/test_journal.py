@@ -62,9 +62,7 @@ def test_the_same_again_is_no_news(journal: Any, trials: list[Trial]) -> None:
     assert len(journal.reports({trials[0].id})[trials[0].id]) == 1
 
 
-def test_another_content_under_the_same_key_is_refused(
-    journal: Any, trials: list[Trial]
-) -> None:
+def test_another_content_under_the_same_key_is_refused(journal: Any, trials: list[Trial]) -> None:
     journal.record(trials, [report(trials[0])])
     with pytest.raises(DivergedError, match="not deterministic"):
         journal.record(trials, [report(trials[0], loss=2.0)])

@@ -3,8 +3,8 @@
 from collections.abc import Iterator, Sequence
 
 import msgspec
-from conftest import tiny
 
+from conftest import tiny
 from rigorl import plan
 from rigorl.plan import Agenda, Story
 from rigorl.spec import Experiment

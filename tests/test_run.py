@@ -7,8 +7,8 @@ from typing import Any
 
 import msgspec
 import pytest
-from conftest import tiny
 
+from conftest import tiny
 from rigorl.errors import IncompleteResults
 from rigorl.outside.in_process import Alone
 from rigorl.run import Run, play

@@ -3,10 +3,10 @@
 import math
 
 import pytest
-from conftest import tiny
 from hypothesis import given
 from hypothesis import strategies as st
 
+from conftest import tiny
 from rigorl import plan, search
 from rigorl.outside import optuna_ask
 from rigorl.search import Outcome

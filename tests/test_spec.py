@@ -5,8 +5,8 @@ from typing import Any
 
 import msgspec
 import pytest
-from conftest import tiny
 
+from conftest import tiny
 from rigorl import contract
 from rigorl.errors import SpecError
 from rigorl.outside import yaml_file
@@ -141,9 +141,7 @@ def test_values_can_be_set_from_the_command_line(tmp_path: Path) -> None:
         ("name.x=1", "leads below 'a'"),
     ],
 )
-def test_a_change_that_leads_nowhere_is_refused(
-    tmp_path: Path, change: str, message: str
-) -> None:
+def test_a_change_that_leads_nowhere_is_refused(tmp_path: Path, change: str, message: str) -> None:
     path = tmp_path / "good.yaml"
     path.write_text(GOOD)
     with pytest.raises(SpecError, match=message):

@@ -148,9 +148,7 @@ def test_a_world_is_described_and_opened() -> None:
 
 
 def test_tasks_of_a_trial_share_their_spaces() -> None:
-    with pytest.raises(
-        SpecError, match=r"'cartpole' has Box.* and 'pendulum' has Box"
-    ) as caught:
+    with pytest.raises(SpecError, match=r"'cartpole' has Box.* and 'pendulum' has Box") as caught:
         world_spec([CARTPOLE, PENDULUM], 1)
     assert caught.value.at == "$.tasks[1]"
     wrong = TaskSpec(name="wrong", env="CartPole-v1", physics={"mass": 1.0})

@@ -13,18 +13,17 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any, NoReturn
 
-import msgspec
-
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # one trial, one core; read when torch loads
 
-from rigorl import contract, estimate, experiment, plan, report  # noqa: E402
-from rigorl.analysis.verdict import Verdict  # noqa: E402
-from rigorl.errors import IncompleteResults, RigorlError, SpecError, Stopped  # noqa: E402
-from rigorl.experiment import Cluster  # noqa: E402
-from rigorl.outside import live, optuna_ask, yaml_file  # noqa: E402
-from rigorl.outside.in_process import Alone, InProcess  # noqa: E402
-from rigorl.outside.journal import SqlJournal, at_home  # noqa: E402
-from rigorl.spec import Experiment  # noqa: E402
+from rigorl import contract, estimate, experiment, report
+from rigorl.analysis.curves import Curve
+from rigorl.analysis.verdict import Verdict
+from rigorl.errors import IncompleteResults, RigorlError, SpecError, Stopped
+from rigorl.experiment import Cluster
+from rigorl.outside import live, optuna_ask, yaml_file
+from rigorl.outside.in_process import Alone, InProcess
+from rigorl.outside.journal import SqlJournal, at_home
+from rigorl.spec import Experiment
 
 DONE, FAILED, WRONG = 0, 1, 2
 
@@ -47,7 +46,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def check(args: argparse.Namespace) -> int:
-    """Is every spec valid, down to agents, tasks and the corners of search spaces?"""
+    """Say of every spec whether it is valid, down to the corners of search spaces."""
     wrong = 0
     for path in args.specs:
         try:
@@ -62,8 +61,8 @@ def check(args: argparse.Namespace) -> int:
 
 def run(args: argparse.Namespace) -> int:
     """Tune, examine and judge; run again, do only what is left."""
-    spec, home = _checked(args), args.home
-    with closing(at_home(home)) as journal:
+    spec = _checked(args)
+    with closing(at_home(args.home)) as journal:
         mirror = _mirror(args, journal, spec)
         status = "KILLED"
         try:
@@ -72,14 +71,14 @@ def run(args: argparse.Namespace) -> int:
                 verdict = experiment.run(spec, cluster, journal, optuna_ask.ask)
             failed = bool(report.failures(verdict))
             status = "FAILED" if failed else "FINISHED"
-            print(report.json(verdict) if args.json else report.markdown(verdict), flush=True)
+            print(report.as_json(verdict) if args.json else report.markdown(verdict), flush=True)
         finally:
             if mirror:
                 shown = _pages(spec, verdict, journal) if status != "KILLED" else {}
                 mirror.finish(status, shown)
     if mirror and mirror.trouble:
         _say(f"rigorl: MLflow is behind ({mirror.trouble}); the next run catches up")
-    _say(_next_steps(args, home, args.spec))
+    _say(_next_steps(args))
     return FAILED if failed else DONE
 
 
@@ -90,19 +89,17 @@ def show(args: argparse.Namespace) -> int:
         verdict = experiment.verdict(spec, journal)
         if args.html:
             args.html.write_text(report.html(verdict, _figures(spec, journal)))
-    print(report.json(verdict) if args.json else report.markdown(verdict))
+    print(report.as_json(verdict) if args.json else report.markdown(verdict))
     return FAILED if report.failures(verdict) else DONE
 
 
 def status(args: argparse.Namespace) -> int:
     """Print how far studies are."""
     with closing(_known(args)) as journal:
-        names = [yaml_file.read(args.spec).name] if args.spec else journal.names()
-        found = [_status(name, journal) for name in names if name in journal.names()]
-    if args.json:
-        print(msgspec.json.encode(found).decode())
-    else:
-        print("\n\n".join(map(report.status, found)) or "nothing was run yet")
+        known = journal.names()
+        wanted = [yaml_file.read(args.spec).name] if args.spec else known
+        found = {name: _status(name, journal) for name in wanted if name in known}
+    print(report.as_json(found) if args.json else report.status(found))
     return DONE
 
 
@@ -111,7 +108,8 @@ def cost(args: argparse.Namespace) -> int:
     spec = _checked(args)
     found = estimate.costs(spec, Alone())
     wall = estimate.wall_s(found, spec)
-    print(report.costs_json(found, wall) if args.json else report.costs(found, wall))
+    priced = {"arms": [cost._asdict() for cost in found], "wall_s": wall}
+    print(report.as_json(priced) if args.json else report.costs(found, wall))
     return DONE
 
 
@@ -119,10 +117,8 @@ def agents(args: argparse.Namespace) -> int:
     """Print the algorithms of the house and their settings."""
     names = [args.name] if args.name else contract.house_agents()
     found = {name: contract.settings(name) for name in names}
-    if args.json:
-        print(msgspec.json.encode(found).decode())
-    else:
-        print("\n\n".join(report.settings(name, about) for name, about in found.items()))
+    pages = [report.settings(name, about) for name, about in found.items()]
+    print(report.as_json(found) if args.json else "\n\n".join(pages))
     return DONE
 
 
@@ -144,10 +140,8 @@ def examine_machine(args: argparse.Namespace) -> int:
     from rigorl.outside import doctor  # noqa: PLC0415  it loads Ray and MLflow
 
     found = doctor.findings(args.home, _mlflow_uri(args), args.port)
-    if args.json:
-        print(msgspec.json.encode(found).decode())
-    else:
-        print("\n".join(f"{'ok  ' if f.ok else 'FAIL'}  {f.what}: {f.fact}" for f in found))
+    lines = [f"{'ok  ' if f.ok else 'FAIL'}  {f.what}: {f.fact}" for f in found]
+    print(report.as_json([f._asdict() for f in found]) if args.json else "\n".join(lines))
     return DONE if all(f.ok for f in found) else FAILED
 
 
@@ -197,10 +191,50 @@ def _pages(spec: Experiment, verdict: Verdict, journal: SqlJournal) -> dict[str,
     """Return what is kept with the study: the verdict for people and machines, its picture."""
     return {
         "verdict.md": report.markdown(verdict),
-        "verdict.json": report.json(verdict),
+        "verdict.json": report.as_json(verdict),
         "report.html": report.html(verdict, _figures(spec, journal)),
-        "experiment.json": msgspec.json.format(msgspec.json.encode(spec), indent=2).decode(),
+        "experiment.json": report.as_json(spec),
     }
+
+
+def _figures(spec: Experiment, journal: SqlJournal) -> list[str]:
+    """Return the learning curves of the test trials, as far as they were played."""
+    ours = [trial for trial in journal.trials(spec.name) if trial.phase == "test"]
+    reports = journal.reports({trial.id for trial in ours})
+    curves: dict[str, list[Curve]] = {}
+    for trial in ours:
+        if trial.arm in spec.arms and trial.tasks == spec.tasks and trial.id in reports:
+            curves.setdefault(trial.arm, []).append(Curve.of(trial, reports[trial.id]))
+    if not curves:
+        return []
+    from rigorl.figures.curves import learning_curves  # noqa: PLC0415  it loads Plotly
+
+    figure = learning_curves(spec, curves)
+    return [str(figure.to_html(full_html=False, include_plotlyjs=True))]
+
+
+def _status(name: str, journal: SqlJournal) -> dict[str, dict[str, Any]]:
+    states = journal.states(name)
+    reports = journal.reports({state.trial.id for state in states})
+    found = live.counts(journal.spec(name), states, reports)
+    return {
+        f"{arm}, {phase}": count._asdict() | {"running": count.running}
+        for (arm, phase), count in found.items()
+    }
+
+
+def _next_steps(args: argparse.Namespace) -> str:
+    """Say where to look, and what to try."""
+    home = "" if args.home == Path(".rigorl") else f" --home {args.home}"
+    return "\n".join(
+        [
+            "",
+            "What next:",
+            f"  rigorl ui{home}    every run, metric and figure, at http://127.0.0.1:5000",
+            f"  rigorl report {args.spec}{home} --html report.html    the verdict with its curves",
+            f"  rigorl run {args.spec}{home}    again: it plays nothing twice",
+        ]
+    )
 
 
 @contextmanager

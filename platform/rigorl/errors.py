@@ -33,15 +33,15 @@ class SpecError(RigorlError):
         return SpecError(self.message, prefix + self.at.removeprefix("$"))
 
 
-class UnknownAgent(SpecError):
+class UnknownAgent(SpecError):  # noqa: N818  the house's words
     """No such algorithm in the house, nor on the import path."""
 
 
-class IncompleteResults(RigorlError):
+class IncompleteResults(RigorlError):  # noqa: N818
     """A number was asked for that the data do not support."""
 
 
-class TrialFailed(RigorlError):
+class TrialFailed(RigorlError):  # noqa: N818
     """A trial ended in nonsense; trying it again would end the same way."""
 
 
@@ -62,7 +62,7 @@ class Stopped(BaseException):
 
 
 def nearest(name: str, among: Iterable[str]) -> str:
-    """Return `; did you mean 'x'?` for the closest of *among*, or all of them if none is close."""
+    """Return `; did you mean 'x'?` for the closest of *among*, or all if none is close."""
     names = sorted(set(among))
     close = difflib.get_close_matches(name, names, n=1, cutoff=0.6)
     if close:

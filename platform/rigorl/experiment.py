@@ -136,13 +136,10 @@ def _hunt(
         bars = search.bars(how.prune, told, last_rung)
         configs = [journal.proposed(search_id)[number] for number in numbers]
         bundles = [
-            Bundle(trials=tuple(_tune(spec, arm, chosen, config)), bars=bars)
-            for config in configs
+            Bundle(trials=tuple(_tune(spec, arm, chosen, config)), bars=bars) for config in configs
         ]
         yield _left(bundles, journal)
-        told += [
-            _outcome(config, b, journal) for config, b in zip(configs, bundles, strict=True)
-        ]
+        told += [_outcome(config, b, journal) for config, b in zip(configs, bundles, strict=True)]
     winner = search.best(told)
     if winner is not None:
         chosen[arm] = winner.config
@@ -155,9 +152,7 @@ def _as_it_comes(arm: Arm) -> Config:
     return {name: getattr(config, name) for name in arm.search.space}
 
 
-def _tune(
-    spec: Experiment, arm: str, chosen: Mapping[str, Config], config: Config
-) -> list[Trial]:
+def _tune(spec: Experiment, arm: str, chosen: Mapping[str, Config], config: Config) -> list[Trial]:
     return plan.trials(spec, arm, "tune", {**chosen, arm: config}, spec.seeds.tune)
 
 

@@ -8,7 +8,6 @@ from collections.abc import Generator, Iterator, Mapping
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import msgspec
 import numpy as np
@@ -105,7 +104,7 @@ class Run:
         yield self._end_stage(progress)
 
     def _watch(self, learner: Iterator[Progress]) -> Generator[Progress]:
-        """Pass *learner* on, timed and checked. Closed at an unsafe yield, go on to a safe one."""
+        """Pass *learner* on, timed and checked. Closed where unsafe, go on to a safe yield."""
         progress = None
         while True:
             clock = time.perf_counter()
@@ -138,7 +137,7 @@ class Run:
         return f"after step {place.step} of task {self.trial.tasks[place.stage].name!r}"
 
     def _due(self, progress: Progress) -> tuple[int | None, bool]:
-        """Return the rung of the regular exam that is due now, if any; and is a dense one?
+        """Return the rung of the regular exam that is due now, if any; and whether a dense one is.
 
         Regular exams wait for a safe yield, so that a search may end a candidate there.
         """
@@ -171,9 +170,7 @@ class Run:
 
     def _beat(self) -> Beat:
         place = self.place
-        return Beat(
-            trial=self.trial.id, stage=place.stage, step=place.step, update=place.update
-        )
+        return Beat(trial=self.trial.id, stage=place.stage, step=place.step, update=place.update)
 
     def _report(
         self,
@@ -321,7 +318,7 @@ class _Appearing:
         self.draft.mkdir(parents=True)
         return self.draft
 
-    def __exit__(self, kind: Any, *_: object) -> None:
+    def __exit__(self, kind: object, *_: object) -> None:
         if kind is not None:
             shutil.rmtree(self.draft, ignore_errors=True)
             return

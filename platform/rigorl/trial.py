@@ -1,4 +1,4 @@
-"""What travels between machines: the order (Trial, Bundle) and the answer (Report, Beat, Failure)."""
+"""What travels between machines: orders (Trial, Bundle) and answers (Report, Failure, Beat)."""
 
 import hashlib
 from typing import Any, Literal
@@ -54,8 +54,8 @@ class Score(Struct, frozen=True, array_like=True):
     returns: tuple[tuple[float, ...], ...]
 
 
-class Report(Struct, frozen=True, kw_only=True):
-    """What an agent could do at one moment of its life. A function of the trial, and of nothing else.
+class Report(Struct, frozen=True, kw_only=True, tag="report"):
+    """What an agent could do at one moment: a function of the trial, and of nothing else.
 
     `step` counts environment steps of this stage, `update` optimiser steps since birth.
     `rung` numbers the regular exams; an exam between them has none.
@@ -72,7 +72,7 @@ class Report(Struct, frozen=True, kw_only=True):
     scores: tuple[Score, ...]
 
 
-class Beat(Struct, frozen=True, kw_only=True):
+class Beat(Struct, frozen=True, kw_only=True, tag="beat"):
     """A sign of life between reports. Never part of a result."""
 
     trial: str
@@ -81,7 +81,7 @@ class Beat(Struct, frozen=True, kw_only=True):
     update: int
 
 
-class Failure(Struct, frozen=True, kw_only=True):
+class Failure(Struct, frozen=True, kw_only=True, tag="failure"):
     """Why a trial will never finish. `lasting`: playing it again would end the same way."""
 
     trial: str

@@ -18,8 +18,10 @@ from rigorl.tasks.world import Policy, World, WorldSpec
 
 
 class Config(Struct, frozen=True, forbid_unknown_fields=True):
-    """A pause, a chance to be examined, comes every `pause` environment steps and counts as
-    `updates` updates: as many as the arm that is the placebo's peer makes in that time."""
+    """A pause, a chance to be examined, comes every `pause` environment steps.
+
+    It counts as `updates` updates: as many as the placebo's peer makes in that time.
+    """
 
     pause: Annotated[int, Meta(gt=0)] = 1_000
     updates: Annotated[int, Meta(ge=0)] = 1

@@ -30,7 +30,15 @@ class Finding(NamedTuple):
 
 def findings(home: Path, mlflow: str, port: int) -> list[Finding]:
     """Look at this machine, and at what a run in *home* would need. Leaves nothing behind."""
-    return [*_versions(), _machine(), _disk(home), _ray(), _port(port), _journal(home), _mlflow(mlflow)]
+    return [
+        *_versions(),
+        _machine(),
+        _disk(home),
+        _ray(),
+        _port(port),
+        _journal(home),
+        _mlflow(mlflow),
+    ]
 
 
 def _versions() -> list[Finding]:
@@ -50,7 +58,9 @@ def _machine() -> Finding:
 
 
 def _disk(home: Path) -> Finding:
-    place = next(folder for folder in [home.absolute(), *home.absolute().parents] if folder.exists())
+    place = next(
+        folder for folder in [home.absolute(), *home.absolute().parents] if folder.exists()
+    )
     free = shutil.disk_usage(place).free
     writable = os.access(place, os.W_OK)
     fact = f"{free / 1e9:.1f} GB free at {place}" + ("" if writable else ", but not writable")

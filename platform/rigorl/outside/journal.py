@@ -128,9 +128,7 @@ class SqlJournal:
         with self._transaction() as db:
             db.execute(studies.delete().where(studies.c.name == spec.name))
             db.execute(studies.insert().values(name=spec.name, spec=text, at=_now()))
-            db.execute(
-                failures.delete().where(failures.c.trial.in_(ours), ~failures.c.lasting)
-            )
+            db.execute(failures.delete().where(failures.c.trial.in_(ours), ~failures.c.lasting))
 
     def record(self, of: Sequence[Trial], events: Sequence[Event]) -> None:
         """Insert or compare, in one transaction: all of *events*, or none."""
@@ -173,9 +171,7 @@ class SqlJournal:
     def propose(self, search_id: str, number: int, config: Config) -> None:
         text = msgspec.json.encode(config).decode()
         with self._transaction() as db:
-            db.execute(
-                candidates.insert().values(search=search_id, number=number, config=text)
-            )
+            db.execute(candidates.insert().values(search=search_id, number=number, config=text))
 
     def proposed(self, search_id: str) -> Mapping[int, Config]:
         query = sa.select(candidates.c.number, candidates.c.config)
@@ -211,7 +207,11 @@ class SqlJournal:
         known = {trial.id: trial for trial in self.trials(study)}
         latest = (
             sa.select(
-                reports.c.trial, reports.c.stage, reports.c.step, reports.c.finished, batches.c.at
+                reports.c.trial,
+                reports.c.stage,
+                reports.c.step,
+                reports.c.finished,
+                batches.c.at,
             )
             .join(batches, batches.c.id == reports.c.batch)
             .where(

@@ -9,7 +9,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 from rich.console import Console
 from rich.live import Live
@@ -36,7 +36,11 @@ class Count(NamedTuple):
     share: float
     """Of the steps planned, how many were made."""
     score: float | None
-    """Mean of the latest scores of trials that finished; while tuning, the best candidate's."""
+    """Mean of the final scores of trials that finished; while tuning, the best of them."""
+
+    @property
+    def running(self) -> int:
+        return self.begun - self.finished - self.failed
 
 
 class Progress:
@@ -49,7 +53,7 @@ class Progress:
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._follow, name="progress", daemon=True)
 
-    def __enter__(self) -> "Progress":
+    def __enter__(self) -> Self:
         self._thread.start()
         return self
 
@@ -75,7 +79,8 @@ class Progress:
         self.rates.append((now, made))
         while now - self.rates[0][0] > MEMORY:
             self.rates.popleft()
-        (then, before), span = self.rates[0], now - self.rates[0][0]
+        then, before = self.rates[0]
+        span = now - then
         rate = (made - before) / span if span > 1 else 0.0
         steps = self.spec.budget.steps
         left = sum(
@@ -102,12 +107,11 @@ class Progress:
         title = f"{self.spec.name}: {rate:,.0f} steps/s, {_span(left)} left"
         table = Table("arm", "phase", "done", "running", "failed", "steps", "score", title=title)
         for (arm, phase), count in found.items():
-            running = count.begun - count.finished - count.failed
             table.add_row(
                 arm,
                 phase,
                 f"{count.finished}/{count.planned}",
-                str(running),
+                str(count.running),
                 str(count.failed),
                 f"{count.share:.0%}",
                 "" if count.score is None else f"{count.score:.4g}",

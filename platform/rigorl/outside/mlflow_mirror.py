@@ -6,10 +6,11 @@ sent again is the same point. MLflow may be slow or away: nothing waits for it b
 the program, and that not for long; the next run catches up.
 
     study (run)  tags, the verdict, its figures
-      trial (run, nested)  tags, parameters; metrics `score/<task>`, the agent's own, `continual/*`
+      trial (run, nested)  tags, parameters; metrics: scores, the agent's own, continual
 """
 
 import logging
+import math
 import os
 import subprocess
 import threading
@@ -19,15 +20,15 @@ from typing import Any
 
 os.environ.update(MLFLOW_DISABLE_TELEMETRY="true", DO_NOT_TRACK="true")
 
-from mlflow import MlflowClient  # noqa: E402  the switches above are read on import
-from mlflow.entities import Metric, Param, RunTag  # noqa: E402
-from mlflow.exceptions import MlflowException  # noqa: E402
-from requests.exceptions import RequestException  # noqa: E402
+from mlflow import MlflowClient
+from mlflow.entities import Metric, Param, RunTag
+from mlflow.exceptions import MlflowException
+from requests.exceptions import RequestException
 
-from rigorl.analysis.curves import Curve  # noqa: E402
-from rigorl.outside.journal import Row, SqlJournal  # noqa: E402
-from rigorl.spec import Experiment  # noqa: E402
-from rigorl.trial import Trial, fingerprint  # noqa: E402
+from rigorl.analysis.curves import Curve
+from rigorl.outside.journal import Row, SqlJournal
+from rigorl.spec import Experiment
+from rigorl.trial import Report, Trial, fingerprint
 
 BATCH = 1_000
 EVERY = 2.0
@@ -40,7 +41,9 @@ logging.getLogger("alembic").setLevel(logging.ERROR)
 class Mirror:
     """Keeps MLflow at *uri* like the journal, from `start` to `finish`."""
 
-    def __init__(self, uri: str, artifacts: str | None, journal: SqlJournal, spec: Experiment):
+    def __init__(
+        self, uri: str, artifacts: str | None, journal: SqlJournal, spec: Experiment
+    ) -> None:
         self.uri, self.artifacts, self.journal, self.spec = uri, artifacts, journal, spec
         self.rows: dict[str, list[Row]] = {}
         self.seen = 0
@@ -106,30 +109,29 @@ class Mirror:
 
     def _show(self, trial: Trial, rows: Sequence[Row], shown: int) -> None:
         client, run = self._connected(), self._trial_run(trial)
-        metrics: list[Metric] = []
-        for i, row in enumerate(rows):
-            if row.seq > shown:
-                step = row.report.stage * trial.budget.steps + row.report.step
-                for name, value in self._metrics(trial, rows[: i + 1]).items():
-                    metrics.append(Metric(name, value, row.at, step))
+        curve = Curve.of(trial, [row.report for row in rows])
+        metrics = [
+            Metric(name, value, row.at, int(curve.total_step_N[n]))
+            for n, row in enumerate(rows)
+            if row.seq > shown
+            for name, value in self._metrics(row.report, curve.upto(n + 1)).items()
+        ]
         for first in range(0, len(metrics), BATCH):
             client.log_batch(run, metrics[first : first + BATCH])
         self._mark(trial.id, run, rows[-1].seq)
         if rows[-1].report.finished:
             client.set_terminated(run, "FINISHED", end_time=rows[-1].at)
 
-    def _metrics(self, trial: Trial, rows: Sequence[Row]) -> dict[str, float]:
-        """Return what is shown at the last of *rows*: scores, the agent's own, continual."""
-        report = rows[-1].report
-        curve = Curve.of(trial, [row.report for row in rows])
+    def _metrics(self, report: Report, curve: Curve) -> dict[str, float]:
+        """Return what is shown of *report*: scores, the agent's own metrics, continual ones."""
         scores = {
             f"score/{task}": float(score)
             for task, score in zip(curve.tasks, curve.scores_TN[:, -1], strict=True)
         }
-        continual = curve.continual(self.spec.windows) if len(trial.tasks) > 1 else {}
+        continual = curve.continual(self.spec.windows) if len(curve.tasks) > 1 else {}
         shown = {f"continual/{name}": value for name, value in continual.items()}
         everything = {**report.metrics, **scores, **shown}
-        return {name: value for name, value in everything.items() if value == value}  # noqa: PLR0124
+        return {name: value for name, value in everything.items() if math.isfinite(value)}
 
     def _trial_run(self, trial: Trial) -> str:
         if trial.id not in self.shown:
@@ -177,7 +179,7 @@ class Mirror:
 def _provenance() -> dict[str, str]:
     """Return which code this is, as far as git knows."""
     here = Path(__file__).parent
-    said = subprocess.run(  # noqa: S603
+    said = subprocess.run(
         ["git", "describe", "--always", "--dirty", "--abbrev=40"],  # noqa: S607
         cwd=here,
         capture_output=True,
@@ -185,4 +187,3 @@ def _provenance() -> dict[str, str]:
         check=False,
     )
     return {"git": said.stdout.strip()} if said.returncode == 0 else {}
-

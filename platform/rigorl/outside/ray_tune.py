@@ -31,6 +31,7 @@ QUIET = {
     "TUNE_DISABLE_SIGINT_HANDLER": "1",  # the front door handles signals
     "TUNE_GLOBAL_CHECKPOINT_S": "86400",  # nothing of Tune's own state is ever restored
     "TUNE_RESULT_BUFFER_LENGTH": "0",
+    "RAY_AIR_NEW_OUTPUT": "0",  # stdout is for results
 }
 
 
@@ -169,6 +170,7 @@ class RayTune:
                 callbacks=[Mourner(ask)],
                 failure_config=tune.FailureConfig(max_failures=FAILURES),
                 stop=Enough(ask),
+                checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
                 verbose=0,
             ),
             tune_config=tune.TuneConfig(

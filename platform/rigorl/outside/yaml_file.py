@@ -20,7 +20,9 @@ class _Strict(yaml.SafeLoader):
     """YAML 1.2 as people expect it: 3e-4 is a number, `no` is a word, a key is given once."""
 
     yaml_implicit_resolvers: ClassVar[dict[str, Any]] = {
-        first: [(tag, pattern) for tag, pattern in known if not tag.endswith((":bool", ":timestamp"))]
+        first: [
+            (tag, pattern) for tag, pattern in known if not tag.endswith((":bool", ":timestamp"))
+        ]
         for first, known in yaml.SafeLoader.yaml_implicit_resolvers.items()
     }
 
@@ -55,7 +57,9 @@ def read(path: Path, changes: Sequence[str] = ()) -> Experiment:
             _change(raw, change)
         return parse(raw)
     except OSError as error:
-        raise SpecError(f"a spec must be a file one can read, but {path}: {error.strerror}") from error
+        raise SpecError(
+            f"a spec must be a file one can read, but {path}: {error.strerror}"
+        ) from error
     except yaml.YAMLError as error:
         raise SpecError(f"{path}: a spec must be YAML, but {_flat(error)}") from error
     except SpecError as error:
@@ -69,7 +73,10 @@ def parse(raw: Any) -> Experiment:
     arms = raw.get("arms")
     for name, arm in arms.items() if isinstance(arms, dict) else ():
         if arm is None:
-            raise SpecError("an arm must say its agent, but is empty; add `agent: {name: ppo}`", f"$.arms.{name}")
+            raise SpecError(
+                "an arm must say its agent, but is empty; add `agent: {name: ppo}`",
+                f"$.arms.{name}",
+            )
         _space(arm, f"$.arms.{name}.search.space")
         convert(arm, Arm, f"$.arms.{name}")
     return convert(raw, Experiment, "$")
@@ -134,10 +141,7 @@ def _change(raw: Any, change: str) -> None:
         )
     *parents, last = keys
     for key in parents:
-        if isinstance(raw, dict):
-            raw = raw.setdefault(key, {})
-        else:
-            raw = _item(raw, key, change)
+        raw = raw.setdefault(key, {}) if isinstance(raw, dict) else _item(raw, key, change)
     if isinstance(raw, list):
         _item(raw, last, change)
         raw[int(last)] = yaml.load(value, _Strict)  # noqa: S506

@@ -83,9 +83,7 @@ def _parameters(entry_point: Any) -> set[str]:
         entry_point = getattr(importlib.import_module(module), name)
     if not isinstance(entry_point, type):
         return set()
-    makers = [
-        vars(kind)["__init__"] for kind in entry_point.__mro__ if "__init__" in vars(kind)
-    ]
+    makers = [vars(kind)["__init__"] for kind in entry_point.__mro__ if "__init__" in vars(kind)]
     named = {name for maker in makers[:-1] for name in inspect.signature(maker).parameters}
     return named - {"self", "args", "kwargs"} | {"max_episode_steps"}
 
@@ -151,9 +149,7 @@ def world_spec(tasks: Sequence[TaskSpec], num_envs: int) -> WorldSpec:
                 _datasets().check(task.dataset)
         except SpecError as error:
             raise error.below(f"$.tasks[{i}]") from error
-        for kind, first, here in zip(
-            ("observation", "action"), spaces[0], spaces[i], strict=True
-        ):
+        for kind, first, here in zip(("observation", "action"), spaces[0], spaces[i], strict=True):
             if here != first:
                 raise SpecError(
                     f"tasks must share their {kind} space, but {tasks[0].name!r} has {first} "

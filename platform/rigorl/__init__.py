@@ -1,0 +1,24 @@
+"""rigorl: experiments on learning agents that would survive a hostile referee.
+
+Read the house from the ground up; a file imports only from lines above its own.
+`docs/house.md` says why it stands so.
+
+    seeds       where every random number comes from
+    errors      what can go wrong, and how we say it
+    spec        what an experiment is         (the only thing a person writes)
+    trial       what travels between machines (the only thing a machine writes)
+    tasks       where agents act and are examined
+    plan        spec -> trials, and their order
+    search      how a configuration is chosen
+    contract    what the platform asks of an algorithm
+    blocks      parts that agents are built of
+    analysis    reports -> numbers one may print
+    agents      one file, one algorithm
+    run         one trial, played on one machine
+    experiment  the story: tune, examine, judge
+    estimate    what the story will cost
+    report      verdict -> page
+    figures     curves -> pictures
+    outside     one file for each foreign system
+    cli         the front door
+"""

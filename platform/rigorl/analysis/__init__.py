@@ -1,0 +1,12 @@
+"""Reports -> numbers that one may print. Pure: no I/O, and no library but numpy.
+
+statistics.py  point estimates over seeds and tasks, and how far to trust them
+continual.py   what learning a sequence of tasks did to an agent
+curves.py      the reports of a trial as arrays; final scores of an arm as a matrix
+scale.py       what counts as 0 and 1 on each task
+verdict.py     the whole statistical argument, in one function
+
+Letters that end a name tell its shape, one an axis: S seeds, T tasks, N evaluations (exams
+of one trial, in their order), L evaluations after a task was learned, K stages, R resamples,
+B blocks of a window's length; X and Y are the seeds of one arm and of another.
+"""

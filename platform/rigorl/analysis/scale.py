@@ -1,0 +1,96 @@
+"""What counts as 0 and 1 on each task: given in numbers, measured by trials, or raw."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+from msgspec import Struct
+
+from rigorl.analysis.curves import final_ST, last
+from rigorl.spec import AgentSpec, Experiment, TaskSpec
+from rigorl.trial import Report, Trial
+
+UNIFORM = "uniform"
+
+
+class Scale(Struct, frozen=True, kw_only=True):
+    """Scores are (return - random) / (reference - random); *raw* ones are the returns.
+
+    A *missing* scale was to be measured and could not be (yet): `why` says what lacks.
+    """
+
+    kind: Literal["raw", "given", "measured", "missing"]
+    random: float | None = None
+    reference: float | None = None
+    why: str = ""
+
+    @property
+    def ends(self) -> tuple[float, float] | None:
+        """What counts as 0 and 1, for raw returns these numbers themselves; None if missing."""
+        if self.kind == "raw":
+            return 0.0, 1.0
+        if self.random is None or self.reference is None or self.kind == "missing":
+            return None
+        return self.random, self.reference
+
+
+def measure(
+    spec: Experiment,
+    chosen: Mapping[str, Mapping[str, Any]],
+    trials: Sequence[Trial],
+    reports: Mapping[str, Sequence[Report]],
+) -> dict[str, Scale]:
+    """Return the scale of each task. What is measured is the mean final return over test seeds.
+
+    `random: measured` is measured by the trials of the agent `uniform`, `reference: arm` by
+    those of the arm in its chosen configuration; each in phase `scale`, on the task alone.
+    """
+    return {task.name: _measure(spec, chosen, task, trials, reports) for task in spec.tasks}
+
+
+def _measure(
+    spec: Experiment,
+    chosen: Mapping[str, Mapping[str, Any]],
+    task: TaskSpec,
+    trials: Sequence[Trial],
+    reports: Mapping[str, Sequence[Report]],
+) -> Scale:
+    if task.random is None or task.reference is None:
+        return Scale(kind="raw")
+    ends: dict[str, float | None] = {}
+    why: list[str] = []
+    for end, value in (("random", task.random), ("reference", task.reference)):
+        if not isinstance(value, str):
+            ends[end] = float(value)
+            continue
+        arm = UNIFORM if end == "random" else value
+        agent = AgentSpec(name=UNIFORM) if end == "random" else _agent(spec, chosen, arm)
+        by_seed = {t.seed: t for t in trials if _measures(t, arm, agent, task)}
+        lacking = [
+            seed
+            for seed in spec.seeds.test
+            if seed not in by_seed or last(by_seed[seed], reports) is None
+        ]
+        if lacking:
+            ends[end] = None
+            why.append(f"{end} is measured by {arm!r}, which lacks seeds {lacking}")
+        else:
+            ordered = [by_seed[seed] for seed in spec.seeds.test]
+            ends[end] = float(final_ST(ordered, reports).mean())
+    if not why and ends["random"] == ends["reference"]:
+        why.append(f"random and reference were both measured as {ends['random']}")
+    measured = isinstance(task.random, str) or isinstance(task.reference, str)
+    kind: Literal["given", "measured", "missing"] = "measured" if measured else "given"
+    return Scale(kind="missing" if why else kind, why="; ".join(why), **ends)
+
+
+def _agent(spec: Experiment, chosen: Mapping[str, Mapping[str, Any]], arm: str) -> AgentSpec | None:
+    if arm not in chosen:
+        return None
+    base = spec.arms[arm].agent
+    return AgentSpec(name=base.name, config={**base.config, **chosen[arm]})
+
+
+def _measures(trial: Trial, arm: str, agent: AgentSpec | None, task: TaskSpec) -> bool:
+    """Say whether *trial* is a measure of *agent* on *task*. An arm may be called uniform too."""
+    alone = trial.phase == "scale" and trial.tasks == (task,)
+    return alone and trial.arm == arm and trial.agent == agent

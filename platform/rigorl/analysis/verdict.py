@@ -1,0 +1,306 @@
+"""Reports -> verdict: the whole statistical argument, in one pure function.
+
+Intervals are 95 % percentile bootstraps over test seeds. Their random numbers depend on the
+experiment's name alone, so the same reports always get the same verdict, to the bit, and
+two arms with the same scores the same interval.
+"""
+
+from collections.abc import Mapping, Sequence
+from itertools import combinations
+from typing import Any, NamedTuple
+
+import numpy as np
+from msgspec import Struct
+from numpy.typing import NDArray
+
+from rigorl.analysis import statistics
+from rigorl.analysis.curves import Curve, final_ST, last, normalise
+from rigorl.analysis.scale import Scale, measure
+from rigorl.analysis.statistics import Interval, iqms, means
+from rigorl.seeds import stream
+from rigorl.spec import Experiment
+from rigorl.trial import Failure, Phase, Report, Trial
+
+Array = NDArray[np.float64]
+FEW = 5
+"""With fewer seeds an interval is little more than the range that was seen."""
+
+
+class Estimate(Struct, frozen=True):
+    """A number over seeds, with its interval. All None where a seed has no such number.
+
+    `seeds` counts those that have one.
+    """
+
+    point: float | None
+    low: float | None
+    high: float | None
+    seeds: int
+
+
+class ArmScore(Struct, frozen=True, kw_only=True):
+    """Final scores over all tasks and seeds, each on the scale of its task."""
+
+    iqm: Estimate
+    mean: Estimate
+
+
+class Mishap(Struct, frozen=True, kw_only=True):
+    """A trial that failed: which one, where, and why."""
+
+    arm: str
+    phase: Phase
+    seed: int
+    task: str
+    stage: int
+    step: int
+    cause: str
+    lasting: bool
+
+
+class ArmVerdict(Struct, frozen=True, kw_only=True):
+    """What is known of one arm. Numbers only if every test seed finished."""
+
+    config: dict[str, Any] | None
+    """What its search chose; empty without a search, None while there is no winner."""
+    complete: bool
+    seeds: tuple[int, ...]
+    """Test seeds that finished."""
+    missing: tuple[int, ...]
+    """Test seeds that did not, failed ones included."""
+    failures: tuple[Mishap, ...] = ()
+    returns: dict[str, Estimate] = {}
+    """Final raw return on each task, the mean over seeds."""
+    score: ArmScore | None = None
+    """None also if a scale that it needs is missing."""
+    continual: dict[str, Estimate] = {}
+    """With several tasks: each number of `continual.summary`, the mean over seeds."""
+
+
+class Pair(Struct, frozen=True, kw_only=True):
+    """Two complete arms compared, their seeds taken as independent."""
+
+    a: str
+    b: str
+    improvement: Estimate
+    """Probability that a seed of *a* earns more than one of *b*, mean over tasks."""
+    difference: Estimate | None
+    """IQM of *a* minus that of *b*; None if a scale is missing."""
+
+
+class Verdict(Struct, frozen=True, kw_only=True):
+    """The answer, as far as it can be given. JSON holds all of it: there is no NaN in it."""
+
+    name: str
+    question: str
+    scales: dict[str, Scale]
+    arms: dict[str, ArmVerdict]
+    pairs: tuple[Pair, ...]
+    scale_failures: tuple[Mishap, ...]
+    """Trials that failed to measure a scale."""
+    notes: tuple[str, ...]
+
+    @property
+    def failures(self) -> tuple[Mishap, ...]:
+        """Every trial that failed, of any arm or scale."""
+        of_arms = [mishap for arm in self.arms.values() for mishap in arm.failures]
+        return (*of_arms, *self.scale_failures)
+
+
+class _Evidence(NamedTuple):
+    spec: Experiment
+    chosen: Mapping[str, Mapping[str, Any]]
+    trials: Sequence[Trial]
+    reports: Mapping[str, Sequence[Report]]
+    failures: Mapping[str, Failure]
+    scales: Mapping[str, Scale]
+
+    def luck(self, what: str) -> np.random.SeedSequence:
+        return stream(0, self.spec.name, "bootstrap", what)
+
+    def ends(self) -> dict[str, tuple[float, float]] | None:
+        """Return what counts as 0 and 1 on each task; None if one is missing."""
+        ends = {name: scale.ends for name, scale in self.scales.items()}
+        known = {name: pair for name, pair in ends.items() if pair is not None}
+        return known if len(known) == len(ends) else None
+
+    def tests(self, arm: str) -> list[Trial]:
+        """Return the test trials of *arm* that finished, in the order of the seeds."""
+        found = {t.seed: t for t in self.trials if t.phase == "test" and t.arm == arm}
+        mine = [found[seed] for seed in self.spec.seeds.test if seed in found]
+        return [trial for trial in mine if last(trial, self.reports) is not None]
+
+    def returns_ST(self, arm: str) -> Array:  # noqa: N802
+        return final_ST(self.tests(arm), self.reports)
+
+    def scores_ST(self, arm: str) -> Array | None:  # noqa: N802
+        ends = self.ends()
+        if ends is None:
+            return None
+        ends_T2 = np.array([ends[task.name] for task in self.spec.tasks])
+        return normalise(self.returns_ST(arm), ends_T2[:, 0], ends_T2[:, 1])
+
+
+def judge(
+    spec: Experiment,
+    chosen: Mapping[str, Mapping[str, Any]],
+    trials: Sequence[Trial],
+    reports: Mapping[str, Sequence[Report]],
+    failures: Mapping[str, Failure],
+) -> Verdict:
+    """Return the verdict on *spec*, as far as *reports* support one.
+
+    *chosen* holds the configuration of each arm that has one, *trials* the test trials of
+    those arms and all trials that measure scales; *reports* and *failures* go by trial id,
+    reports in the order of their making. Order of trials, arms and keys does not matter.
+    """
+    scales = measure(spec, chosen, trials, reports)
+    evidence = _Evidence(spec, chosen, trials, reports, failures, scales)
+    arms = {arm: _arm(evidence, arm) for arm in spec.arms}
+    complete = [arm for arm in arms if arms[arm].complete]
+    return Verdict(
+        name=spec.name,
+        question=spec.question,
+        scales=scales,
+        arms=arms,
+        pairs=tuple(_pair(evidence, a, b) for a, b in combinations(complete, 2)),
+        scale_failures=_mishaps(evidence, [t for t in trials if t.phase == "scale"]),
+        notes=tuple(_notes(evidence, arms)),
+    )
+
+
+def _arm(evidence: _Evidence, arm: str) -> ArmVerdict:
+    config = evidence.chosen.get(arm)
+    seeds = tuple(trial.seed for trial in evidence.tests(arm))
+    missing = tuple(seed for seed in evidence.spec.seeds.test if seed not in seeds)
+    mine = [t for t in evidence.trials if t.phase == "test" and t.arm == arm]
+    complete = config is not None and not missing
+    return ArmVerdict(
+        config=None if config is None else dict(config),
+        complete=complete,
+        seeds=seeds,
+        missing=missing,
+        failures=_mishaps(evidence, mine),
+        returns=_returns(evidence, arm) if complete else {},
+        score=_score(evidence, arm) if complete else None,
+        continual=_continual(evidence, arm) if complete else {},
+    )
+
+
+def _mishaps(evidence: _Evidence, trials: Sequence[Trial]) -> tuple[Mishap, ...]:
+    """Return what befell those of *trials* that did not finish, by task and seed."""
+    failed = [
+        (trial, evidence.failures[trial.id])
+        for trial in trials
+        if trial.id in evidence.failures and last(trial, evidence.reports) is None
+    ]
+    mishaps = [
+        Mishap(
+            arm=trial.arm,
+            phase=trial.phase,
+            seed=trial.seed,
+            task=trial.tasks[min(failure.stage, len(trial.tasks) - 1)].name,
+            stage=failure.stage,
+            step=failure.step,
+            cause=failure.cause,
+            lasting=failure.lasting,
+        )
+        for trial, failure in failed
+    ]
+    return tuple(sorted(mishaps, key=lambda m: (m.arm, m.task, m.seed)))
+
+
+def _returns(evidence: _Evidence, arm: str) -> dict[str, Estimate]:
+    returns_ST = evidence.returns_ST(arm)
+    luck = evidence.luck("returns")
+    return {
+        task.name: _estimate(statistics.interval(returns_ST[:, [t]], means, luck), len(returns_ST))
+        for t, task in enumerate(evidence.spec.tasks)
+    }
+
+
+def _score(evidence: _Evidence, arm: str) -> ArmScore | None:
+    scores_ST = evidence.scores_ST(arm)
+    if scores_ST is None:
+        return None
+    luck, seeds = evidence.luck("score"), len(scores_ST)
+    return ArmScore(
+        iqm=_estimate(statistics.interval(scores_ST, iqms, luck), seeds),
+        mean=_estimate(statistics.interval(scores_ST, means, luck), seeds),
+    )
+
+
+def _continual(evidence: _Evidence, arm: str) -> dict[str, Estimate]:
+    """Return the mean over seeds of each metric, at the end of their lives."""
+    ends = evidence.ends()
+    if ends is None or len(evidence.spec.tasks) == 1:
+        return {}
+    curves = [Curve.of(t, evidence.reports[t.id]).scaled(ends) for t in evidence.tests(arm)]
+    by_seed = [curve.continual(evidence.spec.windows) for curve in curves]
+    luck = evidence.luck("continual")
+    estimates = {}
+    for name in by_seed[0]:
+        values_S1 = np.array([[values[name]] for values in by_seed])
+        defined = int(np.isfinite(values_S1).sum())
+        estimates[name] = (
+            _estimate(statistics.interval(values_S1, means, luck), defined)
+            if defined == len(by_seed)
+            else Estimate(None, None, None, defined)
+        )
+    return estimates
+
+
+def _pair(evidence: _Evidence, a: str, b: str) -> Pair:
+    a_ST, b_ST = evidence.returns_ST(a), evidence.returns_ST(b)
+    # Who earns more on a task is a matter of returns: it needs no scale.
+    improvement = statistics.improvement(a_ST, b_ST, evidence.luck("improvement"))
+    a_score_ST, b_score_ST = evidence.scores_ST(a), evidence.scores_ST(b)
+    difference = None
+    if a_score_ST is not None and b_score_ST is not None:
+        luck = evidence.luck("difference")
+        between = statistics.difference(a_score_ST, b_score_ST, iqms, luck)
+        difference = _estimate(between, len(a_ST))
+    return Pair(a=a, b=b, improvement=_estimate(improvement, len(a_ST)), difference=difference)
+
+
+def _estimate(interval: Interval, seeds: int) -> Estimate:
+    return Estimate(interval.point, interval.low, interval.high, seeds)
+
+
+def _notes(evidence: _Evidence, arms: Mapping[str, ArmVerdict]) -> list[str]:
+    """Return what a careful reader should know before believing the numbers."""
+    spec = evidence.spec
+    notes = [
+        f"no score without the scale of task {name!r}: {scale.why}"
+        for name, scale in evidence.scales.items()
+        if scale.kind == "missing"
+    ]
+    notes += [
+        f"the scale of task {name!r} is upside down: random {scale.ends[0]:.6g} earns more than "
+        f"reference {scale.ends[1]:.6g}, so a higher return is a lower score"
+        for name, scale in evidence.scales.items()
+        if scale.ends and scale.ends[0] > scale.ends[1]
+    ]
+    raw = [name for name, scale in evidence.scales.items() if scale.kind == "raw"]
+    if raw and len(spec.tasks) > 1:
+        notes.append(
+            f"raw returns of {', '.join(raw)} are averaged with those of other tasks: the task "
+            "with the largest returns rules; give `random` and `reference` to compare tasks"
+        )
+    if len(spec.seeds.test) < FEW:
+        notes.append(
+            f"only {len(spec.seeds.test)} test seeds: the intervals are rough, and too narrow "
+            "on average; add seeds before trusting a difference"
+        )
+    if len(spec.tasks) > 1:
+        notes.append(
+            "min_acc, wc_acc, wf, wp and gap_depth are extremes of exams of "
+            f"{spec.budget.exam_episodes} episodes, and grow with noise and with the number of "
+            "exams: compare them only with arms examined as often"
+        )
+    for name, arm in arms.items():
+        if arm.config is None:
+            notes.append(f"arm {name!r} has no winner of its search, or of one it comes after")
+        elif not arm.complete:
+            notes.append(f"arm {name!r} gets no score: seeds {list(arm.missing)} are missing")
+    return notes

@@ -1,0 +1,1 @@
+"""Curves -> pictures. Pure: arrays in, a Plotly figure out."""

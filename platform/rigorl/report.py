@@ -1,0 +1,181 @@
+"""Numbers -> pages: Markdown for people, JSON for machines, HTML with figures for a browser."""
+
+import html as escape
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import msgspec
+
+from rigorl.analysis.verdict import ArmVerdict, Estimate, Pair, Verdict
+
+MEASURES = {
+    "acc": "mean score at the end (ACC)",
+    "la": "mean score when just learned (LA)",
+    "forg": "forgetting since (FORG)",
+    "min_acc": "worst since, mean over earlier tasks (min-ACC)",
+    "wc_acc": "worst case (WC-ACC)",
+    "gap_depth": "depth of the gap",
+    "recovery_updates": "updates until 95 % is back",
+}
+
+
+def markdown(verdict: Verdict) -> str:
+    """Return the whole verdict, readable as text and as Markdown."""
+    parts = [f"# {verdict.name}", f"> {verdict.question}", _arms(verdict)]
+    if any(arm.continual for arm in verdict.arms.values()):
+        parts.append(_continual(verdict))
+    parts += [_list("Compared", map(_pair, verdict.pairs))]
+    chosen = {name: arm.config for name, arm in verdict.arms.items() if arm.config}
+    parts.append(_list("Chosen on tuning seeds", [f"{n}: {_config(c)}" for n, c in chosen.items()]))
+    parts.append(_list("Failed", failures(verdict)))
+    parts.append(_list("Read with care", verdict.notes))
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def as_json(value: Any) -> str:
+    """Return a verdict, or any other result, for machines: one object, keys in order."""
+    return msgspec.json.format(msgspec.json.encode(value), indent=2).decode()
+
+
+def html(verdict: Verdict, figures: Iterable[str]) -> str:
+    """Return a page that stands alone: the figures (HTML fragments) under the verdict."""
+    style = "body{font:15px/1.5 sans-serif;max-width:70em;margin:2em auto;padding:0 1em}"
+    return (
+        "<!doctype html><html lang=en><meta charset=utf-8>"
+        f"<title>{escape.escape(verdict.name)}</title><style>{style}</style>"
+        f"<pre>{escape.escape(markdown(verdict))}</pre>{''.join(figures)}</html>"
+    )
+
+
+def failures(verdict: Verdict) -> list[str]:
+    """Return a line for each trial that failed."""
+    return [
+        f"{m.arm}, {m.phase} seed {m.seed}: {m.cause}"
+        + ("" if m.lasting else " (the next run tries it again)")
+        for m in verdict.failures
+    ]
+
+
+def _arms(verdict: Verdict) -> str:
+    tasks = list(verdict.scales)
+    head = ["arm", "seeds", "score: IQM [95 %]", "mean [95 %]"]
+    head += [f"return on {task}" for task in tasks]
+    rows = [_arm(name, arm, tasks) for name, arm in verdict.arms.items()]
+    return table(head, rows)
+
+
+def _arm(name: str, arm: ArmVerdict, tasks: Sequence[str]) -> list[str]:
+    seeds = len(arm.seeds) + len(arm.missing)
+    row = [name, f"{len(arm.seeds)}/{seeds}"]
+    row += [_estimate(arm.score.iqm), _estimate(arm.score.mean)] if arm.score else ["-", "-"]
+    return row + [_estimate(arm.returns[t]) if t in arm.returns else "-" for t in tasks]
+
+
+def _continual(verdict: Verdict) -> str:
+    told = {name: arm.continual for name, arm in verdict.arms.items() if arm.continual}
+    names = next(iter(told.values()))
+    rows = [
+        [
+            MEASURES.get(name, _window(name)),
+            *(_estimate(found[name]) for found in told.values()),
+        ]
+        for name in names
+    ]
+    return table(["over the sequence of tasks", *told], rows)
+
+
+def _window(name: str) -> str:
+    kind = "drop" if name.startswith("wf") else "rise"
+    return f"largest {kind} within {name[2:]} exams ({name[:2].upper()}{name[2:]})"
+
+
+def _pair(pair: Pair) -> str:
+    better = f"P({pair.a} > {pair.b}) = {_estimate(pair.improvement)}"
+    if pair.difference is None:
+        return better
+    return f"{better}; IQM({pair.a}) - IQM({pair.b}) = {_estimate(pair.difference)}"
+
+
+def _estimate(estimate: Estimate) -> str:
+    if estimate.point is None or estimate.low is None or estimate.high is None:
+        return f"undefined ({estimate.seeds} seeds have it)"
+    return f"{_n(estimate.point)} [{_n(estimate.low)}, {_n(estimate.high)}]"
+
+
+def _n(number: float) -> str:
+    """Three digits of a small number, none behind the point of a large one."""
+    return f"{number:.0f}" if abs(number) >= 100 else f"{number:.3g}"  # noqa: PLR2004
+
+
+def _config(config: Mapping[str, Any]) -> str:
+    return ", ".join(
+        f"{key} = {value:.4g}" if isinstance(value, float) else f"{key} = {value}"
+        for key, value in config.items()
+    )
+
+
+def _list(title: str, lines: Iterable[str]) -> str:
+    items = [f"- {line}" for line in lines]
+    return "\n".join([f"{title}:", *items]) if items else ""
+
+
+def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Return a Markdown table whose columns stand under each other."""
+    widths = [max(len(cell) for cell in column) for column in zip(head, *rows, strict=True)]
+    lines = [head, ["-" * width for width in widths], *rows]
+    return "\n".join(
+        "| " + " | ".join(cell.ljust(w) for cell, w in zip(line, widths, strict=True)) + " |"
+        for line in lines
+    )
+
+
+def status(found: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> str:
+    """Return how far studies are: study -> "arm, phase" -> counts."""
+    pages = []
+    for study, arms in found.items():
+        rows = [
+            [
+                what,
+                f"{c['finished']}/{c['planned']}",
+                str(c["running"]),
+                str(c["failed"]),
+                f"{c['share']:.0%}",
+                "-" if c["score"] is None else _n(c["score"]),
+            ]
+            for what, c in arms.items()
+        ]
+        head = ["arm, phase", "finished", "begun", "failed", "steps", "score"]
+        pages.append(f"# {study}\n\n{table(head, rows)}\n")
+    return "\n".join(pages) or "nothing was run yet\n"
+
+
+def costs(found: Sequence[Any], wall_s: float) -> str:
+    """Return what a study will cost, a row for each arm and phase."""
+    rows = [
+        [
+            f"{c.arm}, {c.phase}",
+            f"{c.trials:,}",
+            f"{c.steps:,}",
+            f"{c.exams:,}",
+            f"{c.disk_bytes / 1e6:,.1f} MB",
+            _span(c.core_s),
+        ]
+        for c in found
+    ]
+    sums = [sum(values) for values in zip(*(c[2:] for c in found), strict=True)]
+    trials, steps, exams, disk, core_s = sums
+    total = [f"{trials:,}", f"{steps:,}", f"{exams:,}", f"{disk / 1e6:,.1f} MB", _span(core_s)]
+    head = ["arm, phase", "trials", "steps", "exams", "disk", "time of one core"]
+    lines = table(head, [*rows, ["all", *total]])
+    return f"{lines}\n\nAbout {_span(wall_s)} on this machine. Pruning makes it less.\n"
+
+
+def _span(seconds: float) -> str:
+    minutes = seconds / 60
+    return f"{minutes / 60:.1f} h" if minutes >= 60 else f"{minutes:.1f} min"  # noqa: PLR2004
+
+
+def settings(name: str, about: Mapping[str, Any]) -> str:
+    """Return an algorithm and its settings."""
+    lines = [f"    {key}: {value}" for key, value in about["settings"].items()]
+    return "\n".join([f"{name}: {about['about']}", *lines])

@@ -1,0 +1,220 @@
+"""The story: idempotent, blind to test seeds while it chooses, the same on any cluster."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from conftest import TINY, tiny
+from rigorl import experiment, plan
+from rigorl.analysis.verdict import Verdict
+from rigorl.outside import optuna_ask
+from rigorl.outside.in_process import InProcess, Memory
+from rigorl.plan import Agenda
+from rigorl.seeds import SeedPlan
+from rigorl.spec import Experiment
+from rigorl.trial import Event, Trial
+
+
+def run(spec: Experiment, journal: Memory, storage: Path | None = None) -> Verdict:
+    return experiment.run(spec, InProcess(storage), journal, optuna_ask.ask)
+
+
+class Killed(Exception):  # noqa: N818
+    pass
+
+
+class Dying(InProcess):
+    """A cluster whose driver dies at the n-th thing that it is told."""
+
+    def __init__(self, storage: Path, after: int) -> None:
+        super().__init__(storage)
+        self.left = after
+
+    def play(
+        self, agenda: Agenda, record: Callable[[Sequence[Trial], Sequence[Event]], None]
+    ) -> None:
+        def dying(trials: Sequence[Trial], events: Sequence[Event]) -> None:
+            record(trials, events)
+            self.left -= 1
+            if self.left == 0:
+                raise Killed
+
+        super().play(agenda, dying)
+
+
+def test_an_experiment_ends_in_a_verdict(spec: Experiment) -> None:
+    verdict = run(spec, Memory())
+    assert verdict.arms["seeker"].complete
+    assert -0.5 < verdict.arms["seeker"].score.iqm.point <= 0  # type: ignore[union-attr]
+
+
+def test_what_is_done_is_not_done_again(searching: Experiment) -> None:
+    journal = Memory()
+    first = run(searching, journal)
+    known = {trial: dict(told) for trial, told in journal.told.items()}
+
+    class Idle:
+        def play(self, agenda: Agenda, record: Any) -> None:
+            assert agenda.over
+
+    assert experiment.run(searching, Idle(), journal, optuna_ask.ask) == first
+    assert experiment.verdict(searching, journal) == first
+    assert journal.told == known
+
+
+def test_more_seeds_play_only_what_is_new(spec: Experiment) -> None:
+    journal = Memory()
+    run(spec, journal)
+    before = set(journal.trials)
+    more = msgspec.structs.replace(spec, seeds=SeedPlan(test=(0, 1, 2)))
+    run(more, journal)
+    assert {journal.trials[id_].seed for id_ in set(journal.trials) - before} == {2}
+
+
+def test_more_candidates_continue_the_search(searching: Experiment) -> None:
+    journal = Memory()
+    run(searching, journal)
+    before = set(journal.trials)
+    arm = searching.arms["tuned"]
+    search = msgspec.structs.replace(arm.search, candidates=8)
+    arms = {**searching.arms, "tuned": msgspec.structs.replace(arm, search=search)}
+    run(msgspec.structs.replace(searching, arms=arms), journal)
+    new = [journal.trials[id_] for id_ in set(journal.trials) - before]
+    assert len([trial for trial in new if trial.phase == "tune"]) == 4
+
+
+def test_a_search_sees_only_tuning_seeds(searching: Experiment) -> None:
+    journal = Memory()
+    run(searching, journal)
+    seen = {
+        phase: {t.seed for t in journal.trials.values() if t.phase == phase}
+        for phase in ("tune", "test")
+    }
+    assert seen == {"tune": {10, 11}, "test": {0, 1, 2}}
+
+
+def test_nothing_of_the_test_seeds_reaches_a_choice(searching: Experiment) -> None:
+    """Whatever the test seeds are, the same candidates are tried and the same one wins."""
+    found = []
+    for seeds in ((0, 1, 2), (5, 6, 7)):
+        journal = Memory()
+        plan_ = SeedPlan(tune=searching.seeds.tune, test=seeds)
+        spec = msgspec.structs.replace(searching, seeds=plan_)
+        winner = run(spec, journal).arms["tuned"].config
+        found.append((journal.asked, winner))
+    assert found[0] == found[1]
+
+
+def test_the_winner_is_the_best_of_those_that_finished(searching: Experiment) -> None:
+    journal = Memory()
+    verdict = run(searching, journal)
+    (asked,) = journal.asked.values()
+    assert asked[0] == {"rate": 0.02}  # the arm as it comes
+    assert verdict.arms["tuned"].config in asked.values()
+    assert verdict.arms["tuned"].config != asked[0]
+
+
+def test_pruning_saves_steps(searching: Experiment) -> None:
+    arm = searching.arms["tuned"]
+    search = msgspec.structs.replace(arm.search, prune=None)
+    arms = {**searching.arms, "tuned": msgspec.structs.replace(arm, search=search)}
+    pruned, whole = Memory(), Memory()
+    run(searching, pruned)
+    run(msgspec.structs.replace(searching, arms=arms), whole)
+    assert sum(map(len, pruned.told.values())) < sum(map(len, whole.told.values()))
+
+
+@pytest.mark.parametrize("after", [1, 3, 10, 40, 90])
+def test_a_driver_that_died_changes_nothing(
+    searching: Experiment, after: int, tmp_path: Path
+) -> None:
+    whole, cut = Memory(), Memory()
+    expected = run(searching, whole, tmp_path / "whole")
+    with pytest.raises(Killed):
+        experiment.run(searching, Dying(tmp_path / "cut", after), cut, optuna_ask.ask)
+    assert run(searching, cut, tmp_path / "cut") == expected
+    assert cut.told.keys() == whole.told.keys()
+    assert all(
+        msgspec.msgpack.encode(sorted(cut.told[t].values(), key=str))
+        == msgspec.msgpack.encode(sorted(whole.told[t].values(), key=str))
+        for t in whole.told
+    )
+    assert cut.asked == whole.asked
+
+
+def test_a_trial_that_fails_is_named_and_the_others_go_on() -> None:
+    nan = {"agent": {"name": "helpers.seeker", "config": {"nan_at": 7}}}
+    spec = tiny(arms={**TINY["arms"], "broken": nan})
+    verdict = run(spec, Memory())
+    assert verdict.arms["seeker"].complete
+    assert not verdict.arms["broken"].complete
+    assert "loss is nan at step 7" in str(msgspec.to_builtins(verdict.arms["broken"]))
+
+
+def test_a_candidate_that_fails_does_not_win(searching: Experiment) -> None:
+    arm = searching.arms["tuned"]
+    space = {"nan_at": {"kind": "choice", "of": [7, -1]}}
+    search = {"space": space, "candidates": 4, "generation": 2, "seed": 3}
+    raw = {"agent": {"name": "helpers.seeker", "config": {"nan_at": 7}}, "search": search}
+    spec = msgspec.structs.replace(searching, arms={"x": msgspec.convert(raw, type(arm))})
+    journal = Memory()
+    verdict = run(spec, journal)
+    assert {c["nan_at"] for c in next(iter(journal.asked.values())).values()} == {7, -1}
+    assert verdict.arms["x"].config == {"nan_at": -1}
+
+
+def test_an_arm_after_another_is_given_its_policies(tmp_path: Path) -> None:
+    arms = {
+        "placebo": {"after": "seeker", "agent": {"name": "frozen", "config": {"pause": 10}}},
+        **TINY["arms"],
+    }
+    verdict = run(tiny(arms=arms), Memory(), tmp_path)
+    assert verdict.arms["placebo"].score == verdict.arms["seeker"].score
+
+
+def test_a_search_after_another_arm_is_given_policies_of_tuning_seeds(tmp_path: Path) -> None:
+    space = {"rate": {"kind": "real", "low": 0.01, "high": 0.9}}
+    second = {
+        "after": "seeker",
+        "agent": {"name": "helpers.seeker"},
+        "search": {"space": space, "candidates": 2},
+    }
+    journal = Memory()
+    spec = tiny(arms={"second": second, **TINY["arms"]}, seeds={"tune": [9], "test": [0, 1]})
+    verdict = run(spec, journal, tmp_path)
+    assert verdict.arms["second"].complete
+    tuned = [t for t in journal.trials.values() if t.arm == "second" and t.phase == "tune"]
+    assert {journal.trials[t.after].phase for t in tuned if t.after} == {"tune"}
+
+
+def test_what_builds_on_a_failure_says_so(tmp_path: Path) -> None:
+    arms = {
+        "broken": {"agent": {"name": "helpers.seeker", "config": {"nan_at": 7}}},
+        "placebo": {"after": "broken", "agent": {"name": "frozen"}},
+    }
+    verdict = run(tiny(arms=arms), Memory(), tmp_path)
+    assert "whose policies it needs" in str(msgspec.to_builtins(verdict.arms["placebo"]))
+
+
+def test_scales_are_measured_on_single_tasks() -> None:
+    tasks = [
+        {**TINY["tasks"][0], "random": "measured", "reference": "seeker"},
+        {**TINY["tasks"][0], "name": "other", "kwargs": {"target": -0.5}},
+    ]
+    journal = Memory()
+    verdict = run(tiny(tasks=tasks), journal)
+    scale = [t for t in journal.trials.values() if t.phase == "scale"]
+    assert {(t.agent.name, len(t.tasks)) for t in scale} == {
+        ("uniform", 1),
+        ("helpers.seeker", 1),
+    }
+    assert plan.UNIFORM in {t.arm for t in scale}
+    assert verdict.arms["seeker"].complete
+
+
+def test_a_verdict_before_its_time_says_what_is_missing(searching: Experiment) -> None:
+    verdict = experiment.verdict(searching, Memory())
+    assert not any(arm.complete for arm in verdict.arms.values())
