@@ -15,7 +15,8 @@ MEASURES = {
     "min_acc": "worst since, mean over earlier tasks (min-ACC)",
     "wc_acc": "worst case (WC-ACC)",
     "gap_depth": "depth of the gap",
-    "recovery_updates": "updates until 95 % is back",
+    "recovery_updates": "updates until 95 % is back, where it came back",
+    "unrecovered": "earlier tasks where it did not",
 }
 
 

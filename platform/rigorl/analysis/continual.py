@@ -1,85 +1,107 @@
-"""What learning one task did to the others, seen at every evaluation.
+"""What learning a sequence of tasks did to an agent, evaluated all along.
 
-De Lange, van de Ven, Tuytelaars 2023, "Continual evaluation for lifelong learning: identifying
-the stability gap": average and worst-case accuracy, min-ACC, windowed forgetting and plasticity.
+De Lange, van de Ven & Tuytelaars 2023, "Continual evaluation for lifelong learning:
+identifying the stability gap" (arXiv 2205.13452); cited below as CE.
 
-Every function takes `scores_TN`, task x evaluation, NaN before a task's own stage begins, and
-most take `learned_at_T`, the index of the last evaluation of each task's own stage; of the
-stage that is running, the latest evaluation. Tasks that were not begun (rows of NaN) are left
-out. What is undefined is NaN, never 0. Scores may be negative, and are in any unit.
+All functions take `scores_TN`, task x evaluation, NaN before a task's own stage begins, and
+return numbers in the unit of the scores unless they say otherwise. `learned_at_T` is the index,
+along N, of the last evaluation of each task's own stage, and the latest one for the stage that
+is running (an index beyond it means the same there). The *current* task is the one learned
+last; *old* ones came before it. Tasks not begun, rows of NaN, are left out, whatever their
+`learned_at_T`. A NaN later on means that the task was not examined then: its evaluations are
+those that took place. What is undefined is NaN, and never 0.
+
+Raises `ValueError` where shapes do not fit, a score is infinite, or `learned_at_T` cannot be.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 Array = NDArray[np.float64]
+Counts = NDArray[np.int64]
+
+
+class _Task(NamedTuple):
+    """A task that was begun. `later_L` came strictly after it was learned, at `places_L`."""
+
+    row: int
+    learned: float
+    now: float
+    later_L: Array
+    places_L: Counts
 
 
 def acc(scores_TN: ArrayLike, learned_at_T: ArrayLike) -> float:
-    """Return the mean of the latest scores over the tasks begun (ACC)."""
-    final_T, _, _ = _parts(scores_TN, learned_at_T)
-    return _mean(final_T)
+    """Return ACC: the mean of the latest scores of all tasks begun."""
+    return _mean(task.now for task in _begun(scores_TN, learned_at_T))
 
 
 def la(scores_TN: ArrayLike, learned_at_T: ArrayLike) -> float:
-    """Return the learning accuracy: the mean score when each task had just been learned."""
-    _, learned_T, _ = _parts(scores_TN, learned_at_T)
-    return _mean(learned_T)
+    """Return learning accuracy: the mean of what each task begun scored when learned."""
+    return _mean(task.learned for task in _begun(scores_TN, learned_at_T))
 
 
 def forg(scores_TN: ArrayLike, learned_at_T: ArrayLike) -> float:
-    """Return the mean loss of earlier tasks since they were learned (FORG).
+    """Return FORG: what old tasks lost from when they were learned to now, their mean.
 
-    The reference is the score right after learning, not the best one ever seen. NaN while
-    there is one task.
+    Against the score when learned, as in CE, and not against the highest since. NaN while
+    there is but one task.
     """
-    final_T, learned_T, old_T = _parts(scores_TN, learned_at_T)
-    return _mean((learned_T - final_T)[old_T])
+    old = _begun(scores_TN, learned_at_T)[:-1]
+    return _mean(task.learned - task.now for task in old)
 
 
 def min_acc(scores_TN: ArrayLike, learned_at_T: ArrayLike) -> float:
-    """Return the mean over earlier tasks of their worst score after they were learned.
+    """Return min-ACC: each old task's lowest score after it was learned, then their mean.
 
-    Eq. 2: the minimum is taken of each task first, over evaluations strictly after its stage.
-    NaN while there is one task.
+    CE eq. 2. NaN while there is but one task.
     """
-    _, _, old_T = _parts(scores_TN, learned_at_T)
-    return _mean(_worst(scores_TN, learned_at_T)[old_T])
+    old = _begun(scores_TN, learned_at_T)[:-1]
+    return _mean(_lowest(task.later_L) for task in old)
 
 
 def wc_acc(scores_TN: ArrayLike, learned_at_T: ArrayLike) -> float:
-    """Return the worst-case accuracy: A(E_k)/k + (1 - 1/k) min-ACC, Eq. 6.
+    """Return WC-ACC: (1/k) latest score of the current task + (1 - 1/k) min-ACC, at k tasks.
 
-    It never lies above ACC. With one task it is that task's latest score.
+    CE eq. 6; never above ACC. With one task it is that task's latest score.
     """
-    final_T, _, old_T = _parts(scores_TN, learned_at_T)
-    k = int(np.isfinite(final_T).sum())
-    if k <= 1:
-        return _mean(final_T)
-    current = final_T[~old_T & np.isfinite(final_T)][-1]
-    return float(current / k + (1 - 1 / k) * min_acc(scores_TN, learned_at_T))
+    # The weights 1/k and (k - 1)/k make it a plain mean over the k tasks.
+    tasks = _begun(scores_TN, learned_at_T)
+    old, current = tasks[:-1], tasks[-1:]
+    return _mean([_lowest(task.later_L) for task in old] + [task.now for task in current])
 
 
 def windowed_forgetting(scores_TN: ArrayLike, window: int) -> float:
-    """Return WF: the largest drop within any *window* evaluations in a row, mean over tasks.
+    """Return WF: the largest fall between two evaluations of one window, mean over tasks.
 
-    A drop goes from an earlier to a later evaluation and is at least 0. Two evaluations that
-    are neighbours lie in a window of 2; evaluations that do not exist are not counted. NaN
-    where no task has two evaluations. Raises ValueError for a window below 2.
+    A window holds *window* evaluations of the task in a row, so the number depends on how
+    often it is examined. Never negative: 0 if nothing fell, or if there was one evaluation.
+    Needs no boundaries between tasks. O(T N), whatever the window.
     """
-    return _windowed(scores_TN, window, sign=1)
+    return _mean(_largest_fall(x_N, _window(window)) for x_N in _series(scores_TN))
 
 
 def windowed_plasticity(scores_TN: ArrayLike, window: int) -> float:
-    """Return WP: the largest rise within any *window* evaluations in a row, mean over tasks.
+    """Return WP: the largest rise between two evaluations of one window, mean over tasks.
 
-    It starts from the lowest earlier evaluation of the window; the paper's public code skips
-    starts below the best one so far, which is right for drops only. Otherwise as
-    `windowed_forgetting`.
+    As `windowed_forgetting`, of the scores upside down: a rise is best begun at the *lowest*
+    score of the window.
     """
-    return _windowed(scores_TN, window, sign=-1)
+    return _mean(_largest_fall(-x_N, _window(window)) for x_N in _series(scores_TN))
+
+
+def gap_depth(scores_TN: ArrayLike, learned_at_T: ArrayLike) -> Array:
+    """Return depth_T: the score when learned minus the lowest score after.
+
+    0 if no later score is lower (so for the current task), NaN for a task not begun.
+    """
+    depth_T = np.full(len(_matrix(scores_TN)), np.nan)
+    for task in _begun(scores_TN, learned_at_T):
+        depth_T[task.row] = max(0.0, task.learned - task.later_L.min(initial=task.learned))
+    return depth_T
 
 
 def recovery_time(
@@ -88,138 +110,168 @@ def recovery_time(
     share: float = 0.95,
     at_N: ArrayLike | None = None,
 ) -> Array:
-    """Return, for each task, how long it stayed below *share* of its score when learned.
+    """Return time_T: how long the first dip below *share* of the score when learned lasted.
 
-    With s that score: from the first later evaluation below s - (1 - share)|s| to the first
-    at or above it again. 0 if it never falls below, NaN if it never comes back or was not
-    begun. In units of *at_N* (updates or steps at each evaluation), else in evaluations.
+    With s that score, from the first later score below s - (1 - share) |s| to the first at or
+    above it again. 0 if none was below (so for the current task), NaN if it has not come back
+    yet, and for a task not begun. In units of *at_N*, the updates or steps at which
+    evaluations were made; without it in evaluations of that task.
     """
-    scores, learned_at = _checked(scores_TN, learned_at_T)
-    at = np.arange(scores.shape[1]) if at_N is None else np.asarray(at_N, dtype=np.float64)
-    times_T = np.full(len(scores), np.nan)
-    for t, later_n, s in _later(scores, learned_at):
-        below_n = later_n[scores[t, later_n] < s - (1 - share) * abs(s)]
-        if not len(below_n):
-            times_T[t] = 0.0
+    if not 0 < share <= 1:
+        raise ValueError(f"share must be in (0, 1], but is {share}; 0.95 would do")
+    scores_TN = _matrix(scores_TN)
+    clock_N = None if at_N is None else _clock(at_N, scores_TN.shape[1])
+    time_T = np.full(len(scores_TN), np.nan)
+    for task in _begun(scores_TN, learned_at_T):
+        at_L = np.arange(len(task.later_L)) if clock_N is None else clock_N[task.places_L]
+        below_L = task.later_L < task.learned - (1 - share) * abs(task.learned)
+        if not below_L.any():
+            time_T[task.row] = 0.0
             continue
-        back_n = later_n[(later_n > below_n[0]) & ~np.isin(later_n, below_n)]
-        if len(back_n):
-            times_T[t] = at[back_n[0]] - at[below_n[0]]
-    return times_T
-
-
-def gap_depth(scores_TN: ArrayLike, learned_at_T: ArrayLike) -> Array:
-    """Return, for each task, how far it fell at worst below its score when learned.
-
-    0 if it never falls below, NaN if it was not begun.
-    """
-    scores, learned_at = _checked(scores_TN, learned_at_T)
-    depth_T = np.full(len(scores), np.nan)
-    for t, later_n, s in _later(scores, learned_at):
-        depth_T[t] = max(0.0, s - scores[t, later_n].min(initial=s))
-    return depth_T
+        fell = int(below_L.argmax())
+        back = fell + np.flatnonzero(~below_L[fell:])
+        if len(back):
+            time_T[task.row] = at_L[back[0]] - at_L[fell]
+    return time_T
 
 
 def summary(
-    scores_TN: ArrayLike,
-    learned_at_T: ArrayLike,
-    windows: Sequence[int],
-    update_N: ArrayLike,
+    scores_TN: ArrayLike, learned_at_T: ArrayLike, windows: Sequence[int], at_N: ArrayLike
 ) -> dict[str, float]:
-    """Return every measure by name; depth and recovery (in updates) over earlier tasks."""
-    _, _, old_T = _parts(scores_TN, learned_at_T)
-    recovery_T = recovery_time(scores_TN, learned_at_T, at_N=update_N)
-    found = {
+    """Return everything above under short names, one number each; *at_N* counts updates.
+
+    `gap_depth` and `recovery_updates` are means over the old tasks for which they are defined;
+    `unrecovered` counts the others: old tasks that fell and have not come back, without which
+    the mean time of those that did would flatter.
+    """
+    old = [task.row for task in _begun(scores_TN, learned_at_T)[:-1] if len(task.later_L)]
+    depth_T = gap_depth(scores_TN, learned_at_T)[old]
+    time_T = recovery_time(scores_TN, learned_at_T, at_N=at_N)[old]
+    back_T = ~np.isnan(time_T)
+    return {
         "acc": acc(scores_TN, learned_at_T),
         "forg": forg(scores_TN, learned_at_T),
         "la": la(scores_TN, learned_at_T),
         "min_acc": min_acc(scores_TN, learned_at_T),
         "wc_acc": wc_acc(scores_TN, learned_at_T),
-        "gap_depth": _mean(gap_depth(scores_TN, learned_at_T)[old_T]),
-        # a task that never came back has no time: then the mean has none either
-        "recovery_updates": float(recovery_T[old_T].mean()) if old_T.any() else np.nan,
+        **{f"wf{window}": windowed_forgetting(scores_TN, window) for window in windows},
+        **{f"wp{window}": windowed_plasticity(scores_TN, window) for window in windows},
+        "gap_depth": _mean(depth_T),
+        "recovery_updates": _mean(time_T[back_T]),
+        "unrecovered": float((~back_T).sum()) if old else np.nan,
     }
-    for window in windows:
-        found[f"wf{window}"] = windowed_forgetting(scores_TN, window)
-        found[f"wp{window}"] = windowed_plasticity(scores_TN, window)
-    return found
 
 
-def _parts(scores_TN: ArrayLike, learned_at_T: ArrayLike) -> tuple[Array, Array, NDArray[np.bool_]]:
-    """Return final_T, learned_T (both NaN where not begun), and which tasks are earlier ones."""
-    scores, learned_at = _checked(scores_TN, learned_at_T)
-    begun_T = np.isfinite(scores).any(axis=1)
-    final_T, learned_T = np.full((2, len(scores)), np.nan)
-    for t in np.flatnonzero(begun_T):
-        final_T[t] = scores[t, np.isfinite(scores[t])][-1]
-        learned_T[t] = scores[t, learned_at[t]]
-    old_T = begun_T.copy()
-    if begun_T.any():
-        latest = learned_at[begun_T].max()
-        old_T[np.flatnonzero(begun_T & (learned_at == latest))[-1]] = False
-    return final_T, learned_T, old_T
+def _largest_fall(x_N: Array, window: int) -> float:
+    """Return max(0, x[m] - x[n]) over m < n < m + window."""
+    return float((_highest(x_N, window) - x_N).max())
 
 
-def _worst(scores_TN: ArrayLike, learned_at_T: ArrayLike) -> Array:
-    scores, learned_at = _checked(scores_TN, learned_at_T)
-    worst_T = np.full(len(scores), np.nan)
-    for t, later_n, _ in _later(scores, learned_at):
-        if len(later_n):
-            worst_T[t] = scores[t, later_n].min()
-    return worst_T
+def _highest(x_N: Array, window: int) -> Array:
+    """Return at each n the highest of the last *window* values up to n.
+
+    Cut into blocks of a window's length, a window is the end of one block and the beginning
+    of the next: two running maxima serve all windows (van Herk 1992; Gil & Werman 1993).
+    """
+    N = len(x_N)
+    width = min(window, N)
+    padding = np.full(-N % width, -np.inf)
+    blocks_BW = np.concatenate([x_N, padding]).reshape(-1, width)
+    since_N = np.maximum.accumulate(blocks_BW, axis=1).ravel()[:N]
+    until_N = np.maximum.accumulate(blocks_BW[:, ::-1], axis=1)[:, ::-1].ravel()
+    highest_N = since_N.copy()
+    highest_N[width - 1 :] = np.maximum(since_N[width - 1 :], until_N[: N - width + 1])
+    return highest_N
 
 
-def _later(
-    scores_TN: Array, learned_at_T: NDArray[np.intp]
-) -> list[tuple[int, NDArray[np.intp], float]]:
-    """Return, of each task begun, its later evaluations, and its score when learned."""
-    evaluations = np.arange(scores_TN.shape[1])
-    return [
-        (
-            t,
-            evaluations[(evaluations > at) & np.isfinite(scores_TN[t])],
-            float(scores_TN[t, at]),
-        )
-        for t, at in enumerate(learned_at_T)
-        if np.isfinite(scores_TN[t]).any()
-    ]
-
-
-def _windowed(scores_TN: ArrayLike, window: int, sign: int) -> float:
-    if window < 2:  # noqa: PLR2004
-        raise ValueError(
-            f"a window must hold at least 2 evaluations, but holds {window}; a change needs two"
-        )
-    scores = sign * np.atleast_2d(np.asarray(scores_TN, dtype=np.float64))
-    changes = []
-    for row in scores:
-        series = row[np.isfinite(row)]
-        lags = range(1, min(window, len(series)))
-        drops = [float((series[:-lag] - series[lag:]).max()) for lag in lags]
-        if drops:
-            changes.append(max(0.0, *drops))
-    return float(np.mean(changes)) if changes else np.nan
-
-
-def _checked(scores_TN: ArrayLike, learned_at_T: ArrayLike) -> tuple[Array, NDArray[np.intp]]:
-    scores = np.asarray(scores_TN, dtype=np.float64)
-    learned_at = np.asarray(learned_at_T, dtype=np.intp)
-    if scores.ndim != 2 or learned_at.shape != scores.shape[:1]:  # noqa: PLR2004
-        raise ValueError(
-            "scores must be task x evaluation with one learned_at for each task, but have "
-            f"shapes {scores.shape} and {learned_at.shape}; add the missing axis"
-        )
-    for t, at in enumerate(learned_at):
-        begun = np.isfinite(scores[t]).any()
-        if begun and not (0 <= at < scores.shape[1] and np.isfinite(scores[t, at])):
+def _begun(scores: ArrayLike, learned_at: ArrayLike) -> list[_Task]:
+    """Return the tasks that were begun in the order of their stages, the current one last."""
+    scores_TN = _matrix(scores)
+    learned_at_T = _learned_at(scores_TN, learned_at)
+    tasks = []
+    for row in np.argsort(learned_at_T, kind="stable"):
+        x_N = scores_TN[row]
+        places = np.flatnonzero(~np.isnan(x_N))
+        if not len(places):
+            continue
+        own = places[places <= learned_at_T[row]]
+        if not len(own):
             raise ValueError(
-                f"a task must have a score where it was learned, but task {t} has none at "
-                f"evaluation {at}; evaluate it at the end of its stage"
+                "learned_at must not come before a task is first examined, but is "
+                f"{learned_at_T[row]} for row {row}, examined from {places[0]} on; "
+                "give the index of the last evaluation of the task's own stage"
             )
-    return scores, learned_at
+        later = places[len(own) :]
+        learned, now = float(x_N[own[-1]]), float(x_N[places[-1]])
+        tasks.append(_Task(int(row), learned, now, x_N[later], later))
+    return tasks
 
 
-def _mean(values: Array) -> float:
-    """Return the mean of what is defined, NaN where nothing is."""
-    defined = values[np.isfinite(values)]
-    return float(defined.mean()) if len(defined) else np.nan
+def _series(scores_TN: ArrayLike) -> list[Array]:
+    """Return the evaluations of each task that was begun."""
+    rows = [x_N[~np.isnan(x_N)] for x_N in _matrix(scores_TN)]
+    return [x_N for x_N in rows if len(x_N)]
+
+
+def _mean(values: Iterable[float]) -> float:
+    values = list(values)
+    return float(np.mean(values)) if values else np.nan
+
+
+def _lowest(values: Array) -> float:
+    return float(values.min()) if len(values) else np.nan
+
+
+def _matrix(scores: ArrayLike) -> Array:
+    scores_TN = np.asarray(scores, dtype=np.float64)
+    if scores_TN.ndim != 2 or scores_TN.size == 0:  # noqa: PLR2004
+        raise ValueError(
+            "scores must be tasks x evaluations, at least one of each, but have the shape "
+            f"{scores_TN.shape}; give one row a task"
+        )
+    if np.isinf(scores_TN).any():
+        row, place = np.argwhere(np.isinf(scores_TN))[0]
+        raise ValueError(
+            f"scores must be finite, or NaN where there is none, but row {row} is "
+            f"{scores_TN[row, place]} at evaluation {place}; find out which exam gave that"
+        )
+    return scores_TN
+
+
+def _learned_at(scores_TN: Array, learned_at: ArrayLike) -> Counts:
+    T, N = scores_TN.shape
+    given_T = np.asarray(learned_at, dtype=np.float64)
+    if given_T.shape != (T,):
+        raise ValueError(
+            f"learned_at must have one index a task, but has the shape {given_T.shape} for "
+            f"{T} tasks; give any index for tasks not begun"
+        )
+    begun_T = ~np.isnan(scores_TN).all(axis=1)
+    indices_T = given_T[begun_T]
+    if not ((indices_T >= 0) & (indices_T == np.floor(indices_T))).all():
+        raise ValueError(
+            f"learned_at must be indices from 0 on, but is {given_T.tolist()}; "
+            "count evaluations from the left"
+        )
+    if (indices_T >= N).sum() > 1:
+        raise ValueError(
+            f"learned_at must be below {N}, the number of evaluations, for all but the stage "
+            f"that is running, but is {given_T.tolist()}; count evaluations, not updates"
+        )
+    return np.where(begun_T, np.minimum(given_T, N - 1), -1).astype(np.int64)
+
+
+def _clock(at: ArrayLike, evaluations: int) -> Array:
+    at_N = np.asarray(at, dtype=np.float64)
+    if at_N.shape != (evaluations,) or not (np.diff(at_N) >= 0).all():
+        raise ValueError(
+            f"at must have one number an evaluation, {evaluations} of them, and never fall, "
+            f"but has the shape {at_N.shape}; give updates or steps since birth, in order"
+        )
+    return at_N
+
+
+def _window(window: int) -> int:
+    if window < 1:
+        raise ValueError(f"window must hold evaluations, but is {window}; 10 would do")
+    return window

@@ -47,6 +47,12 @@ def measure(
     return {task.name: _measure(spec, chosen, task, trials, reports) for task in spec.tasks}
 
 
+def ends(scales: Mapping[str, Scale]) -> dict[str, tuple[float, float]] | None:
+    """Return what counts as 0 and 1 on each task; None if a scale is missing."""
+    known = {name: scale.ends for name, scale in scales.items() if scale.ends is not None}
+    return known if len(known) == len(scales) else None
+
+
 def _measure(
     spec: Experiment,
     chosen: Mapping[str, Mapping[str, Any]],
@@ -56,11 +62,11 @@ def _measure(
 ) -> Scale:
     if task.random is None or task.reference is None:
         return Scale(kind="raw")
-    ends: dict[str, float | None] = {}
+    at: dict[str, float | None] = {}
     why: list[str] = []
     for end, value in (("random", task.random), ("reference", task.reference)):
         if not isinstance(value, str):
-            ends[end] = float(value)
+            at[end] = float(value)
             continue
         arm = UNIFORM if end == "random" else value
         agent = AgentSpec(name=UNIFORM) if end == "random" else _agent(spec, chosen, arm)
@@ -71,16 +77,16 @@ def _measure(
             if seed not in by_seed or last(by_seed[seed], reports) is None
         ]
         if lacking:
-            ends[end] = None
+            at[end] = None
             why.append(f"{end} is measured by {arm!r}, which lacks seeds {lacking}")
         else:
             ordered = [by_seed[seed] for seed in spec.seeds.test]
-            ends[end] = float(final_ST(ordered, reports).mean())
-    if not why and ends["random"] == ends["reference"]:
-        why.append(f"random and reference were both measured as {ends['random']}")
+            at[end] = float(final_ST(ordered, reports).mean())
+    if not why and at["random"] == at["reference"]:
+        why.append(f"random and reference were both measured as {at['random']}")
     measured = isinstance(task.random, str) or isinstance(task.reference, str)
     kind: Literal["given", "measured", "missing"] = "measured" if measured else "given"
-    return Scale(kind="missing" if why else kind, why="; ".join(why), **ends)
+    return Scale(kind="missing" if why else kind, why="; ".join(why), **at)
 
 
 def _agent(spec: Experiment, chosen: Mapping[str, Mapping[str, Any]], arm: str) -> AgentSpec | None:
@@ -91,6 +97,6 @@ def _agent(spec: Experiment, chosen: Mapping[str, Mapping[str, Any]], arm: str) 
 
 
 def _measures(trial: Trial, arm: str, agent: AgentSpec | None, task: TaskSpec) -> bool:
-    """Say whether *trial* is a measure of *agent* on *task*. An arm may be called uniform too."""
+    """Say whether *trial* measures *agent* on *task*. An arm may be called uniform, too."""
     alone = trial.phase == "scale" and trial.tasks == (task,)
     return alone and trial.arm == arm and trial.agent == agent

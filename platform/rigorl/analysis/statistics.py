@@ -26,7 +26,7 @@ class Interval(NamedTuple):
 
 
 def iqms(scores_RST: Array) -> Array:
-    """Return the mean of the middle half of each matrix: cut a quarter, rounded down, a side."""
+    """Return the mean of the middle half of each matrix: without a quarter at each end."""
     ordered = np.sort(scores_RST.reshape(len(scores_RST), -1), axis=1)
     cut = ordered.shape[1] // 4
     values_R: Array = ordered[:, cut : ordered.shape[1] - cut].mean(axis=1)
@@ -157,7 +157,7 @@ def _checked(scores: ArrayLike) -> Array:
     if len(wrong):
         seed, task = wrong[0]
         raise ValueError(
-            f"scores must be finite, but {len(wrong)} of {scores_ST.size} are not, the first in "
+            f"scores must be finite, but {len(wrong)} of {scores_ST.size} are not, first in "
             f"row {seed}, column {task}; play what is missing before asking for a number"
         )
     return scores_ST

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from rigorl.analysis import statistics
 from rigorl.analysis.curves import Curve, final_ST, last, normalise
-from rigorl.analysis.scale import Scale, measure
+from rigorl.analysis.scale import Scale, ends, measure
 from rigorl.analysis.statistics import Interval, iqms, means
 from rigorl.seeds import stream
 from rigorl.spec import Experiment
@@ -118,12 +118,6 @@ class _Evidence(NamedTuple):
     def luck(self, what: str) -> np.random.SeedSequence:
         return stream(0, self.spec.name, "bootstrap", what)
 
-    def ends(self) -> dict[str, tuple[float, float]] | None:
-        """Return what counts as 0 and 1 on each task; None if one is missing."""
-        ends = {name: scale.ends for name, scale in self.scales.items()}
-        known = {name: pair for name, pair in ends.items() if pair is not None}
-        return known if len(known) == len(ends) else None
-
     def tests(self, arm: str) -> list[Trial]:
         """Return the test trials of *arm* that finished, in the order of the seeds."""
         found = {t.seed: t for t in self.trials if t.phase == "test" and t.arm == arm}
@@ -134,10 +128,10 @@ class _Evidence(NamedTuple):
         return final_ST(self.tests(arm), self.reports)
 
     def scores_ST(self, arm: str) -> Array | None:  # noqa: N802
-        ends = self.ends()
-        if ends is None:
+        zero_one = ends(self.scales)
+        if zero_one is None:
             return None
-        ends_T2 = np.array([ends[task.name] for task in self.spec.tasks])
+        ends_T2 = np.array([zero_one[task.name] for task in self.spec.tasks])
         return normalise(self.returns_ST(arm), ends_T2[:, 0], ends_T2[:, 1])
 
 
@@ -189,11 +183,6 @@ def _arm(evidence: _Evidence, arm: str) -> ArmVerdict:
 
 def _mishaps(evidence: _Evidence, trials: Sequence[Trial]) -> tuple[Mishap, ...]:
     """Return what befell those of *trials* that did not finish, by task and seed."""
-    failed = [
-        (trial, evidence.failures[trial.id])
-        for trial in trials
-        if trial.id in evidence.failures and last(trial, evidence.reports) is None
-    ]
     mishaps = [
         Mishap(
             arm=trial.arm,
@@ -205,7 +194,9 @@ def _mishaps(evidence: _Evidence, trials: Sequence[Trial]) -> tuple[Mishap, ...]
             cause=failure.cause,
             lasting=failure.lasting,
         )
-        for trial, failure in failed
+        for trial in trials
+        if last(trial, evidence.reports) is None
+        if (failure := evidence.failures.get(trial.id))
     ]
     return tuple(sorted(mishaps, key=lambda m: (m.arm, m.task, m.seed)))
 
@@ -232,10 +223,10 @@ def _score(evidence: _Evidence, arm: str) -> ArmScore | None:
 
 def _continual(evidence: _Evidence, arm: str) -> dict[str, Estimate]:
     """Return the mean over seeds of each metric, at the end of their lives."""
-    ends = evidence.ends()
-    if ends is None or len(evidence.spec.tasks) == 1:
+    zero_one = ends(evidence.scales)
+    if zero_one is None or len(evidence.spec.tasks) == 1:
         return {}
-    curves = [Curve.of(t, evidence.reports[t.id]).scaled(ends) for t in evidence.tests(arm)]
+    curves = [Curve.of(t, evidence.reports[t.id]).scaled(zero_one) for t in evidence.tests(arm)]
     by_seed = [curve.continual(evidence.spec.windows) for curve in curves]
     luck = evidence.luck("continual")
     estimates = {}
@@ -276,7 +267,7 @@ def _notes(evidence: _Evidence, arms: Mapping[str, ArmVerdict]) -> list[str]:
         if scale.kind == "missing"
     ]
     notes += [
-        f"the scale of task {name!r} is upside down: random {scale.ends[0]:.6g} earns more than "
+        f"the scale of task {name!r} is upside down: random {scale.ends[0]:.6g} is above "
         f"reference {scale.ends[1]:.6g}, so a higher return is a lower score"
         for name, scale in evidence.scales.items()
         if scale.ends and scale.ends[0] > scale.ends[1]

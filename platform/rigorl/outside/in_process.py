@@ -1,7 +1,7 @@
 """The smallest world: this process, this memory. For tests, and for a debugger."""
 
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from pathlib import Path
 from typing import Any, TypeVar
@@ -46,7 +46,7 @@ class InProcess:
             agenda.settle(bundle)
 
 
-def pulses(bundle: Bundle, storage: Path | None) -> Iterator[list[Event]]:
+def pulses(bundle: Bundle, storage: Path | None) -> Generator[list[Event]]:
     """Play *bundle* and yield what happens: a report at once, beats once in a while."""
     pulse = time.monotonic()
     for event in play(bundle, Alone(), storage):

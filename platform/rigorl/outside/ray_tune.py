@@ -103,6 +103,10 @@ class Ask(Searcher):  # type: ignore[misc]
         if not error:  # else `Mourner` settles it, who knows the cause
             self.agenda.settle(self.playing.pop(trial_id))
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Tune pickles itself to be restored later. It never is: the journal knows."""
+        return {}
+
     def save(self, checkpoint_path: str) -> None:
         """Nothing: the journal knows."""
 

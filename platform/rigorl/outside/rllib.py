@@ -133,7 +133,7 @@ class ModulePolicy:
         space = self.module.action_space
         if isinstance(space, Box):
             action = unsquash_action(action, space) if self.normalised else action
-            return np.clip(np.asarray(action, space.dtype), space.low, space.high)
+            action = np.clip(np.asarray(action, space.dtype), space.low, space.high)
         return np.asarray(action)
 
     def save(self, folder: Path) -> None:

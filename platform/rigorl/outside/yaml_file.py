@@ -3,7 +3,7 @@
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, ClassVar, TypeVar
+from typing import Any, TypeVar
 
 import msgspec
 import yaml
@@ -19,7 +19,7 @@ T = TypeVar("T")
 class _Strict(yaml.SafeLoader):
     """YAML 1.2 as people expect it: 3e-4 is a number, `no` is a word, a key is given once."""
 
-    yaml_implicit_resolvers: ClassVar[dict[str, Any]] = {
+    yaml_implicit_resolvers = {  # noqa: RUF012  PyYAML's own way
         first: [
             (tag, pattern) for tag, pattern in known if not tag.endswith((":bool", ":timestamp"))
         ]
@@ -79,7 +79,8 @@ def parse(raw: Any) -> Experiment:
             )
         _space(arm, f"$.arms.{name}.search.space")
         convert(arm, Arm, f"$.arms.{name}")
-    return convert(raw, Experiment, "$")
+    experiment: Experiment = convert(raw, Experiment, "$")
+    return experiment
 
 
 def _space(arm: Any, at: str) -> None:
@@ -115,8 +116,8 @@ def _explain(what: str, fact: str) -> str:
 
 
 def _keys() -> set[str]:
-    kinds = [k for k in vars(spec).values() if isinstance(k, type) and issubclass(k, spec.Spec)]
-    kinds.append(SeedPlan)
+    kinds: list[type[msgspec.Struct]] = [SeedPlan]
+    kinds += [k for k in vars(spec).values() if isinstance(k, type) and issubclass(k, spec.Spec)]
     return {f.encode_name for kind in kinds for f in msgspec.structs.fields(kind)} | {"kind"}
 
 
