@@ -6,7 +6,6 @@ a bundle knows its own bars, and a run finds its own checkpoint by its trial's i
 """
 
 import os
-import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -51,11 +50,11 @@ class Player(tune.Trainable):  # type: ignore[misc]
         return True
 
     def step(self) -> dict[str, Any]:
+        events: list[Event] | None
         try:
             events = next(self.pulses, None)
-        except RigorlError as error:  # it would be the same the next time
-            trial = self.bundle.id
-            events = [Failure(trial=trial, stage=0, step=0, cause=str(error), lasting=False)]
+        except Exception as error:  # noqa: BLE001  a mistake ends its own bundle and no other
+            events = [_failure(self.bundle, f"{type(error).__name__}: {error}")]
         return {"events": msgspec.msgpack.encode(events or []), "done": events is None}
 
     def cleanup(self) -> None:
@@ -123,10 +122,11 @@ class Mourner(tune.Callback):  # type: ignore[misc]
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **_: Any) -> None:
         del iteration, trials
         bundle = self.ask.playing.pop(trial.trial_id)
-        cause = _last_words(str(trial.get_pickled_error() or trial.get_error() or "died"))
-        first = bundle.trials[0].id
-        failure = Failure(trial=first, stage=0, step=0, cause=cause, lasting=False)
-        self.ask.record(bundle.trials, [failure])
+        cause = (
+            f"its worker died {FAILURES + 1} times; it ran out of memory, or native code crashed "
+            "(Ray's logs say which)"
+        )
+        self.ask.record(bundle.trials, [_failure(bundle, cause)])
         self.ask.agenda.settle(bundle)
 
 
@@ -214,11 +214,8 @@ def _name(trial: Any) -> str:
     return f"bundle_{trial.trial_id}"
 
 
-def _last_words(text: str) -> str:
-    """Return the line of a traceback that says what went wrong."""
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
-    said = [line for line in lines if re.match(r"[\w.]*(Error|Exception|Exit|Interrupt)\b", line)]
-    return (said or lines)[-1][:500]
+def _failure(bundle: Bundle, cause: str) -> Failure:
+    return Failure(trial=bundle.id, stage=0, step=0, cause=cause, lasting=False)
 
 
 def resources() -> dict[str, float]:

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from ray.rllib.algorithms import Algorithm
 from ray.rllib.core.rl_module.rl_module import RLModule
 from ray.rllib.utils.spaces.space_utils import unsquash_action
+from ray.tune.error import TuneError
 from ray.tune.registry import get_trainable_cls, register_env
 
 from rigorl.contract import Crew, Progress, Span
@@ -43,7 +44,7 @@ class Config(Struct, frozen=True, forbid_unknown_fields=True):
 def make(config: Config, world: WorldSpec, seed: int) -> "Rllib":
     try:
         get_trainable_cls(config.algorithm)
-    except ValueError as error:
+    except TuneError as error:
         raise SpecError(
             f"algorithm must be one that RLlib has, but is {config.algorithm!r}; "
             "try PPO, SAC, DQN, IMPALA or APPO",

@@ -1,0 +1,117 @@
+"""Ray Tune keeps the cluster's promises: the same verdict, through deaths and mistakes."""
+
+import os
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+import ray
+
+from conftest import TINY, tiny
+from rigorl import experiment
+from rigorl.errors import DivergedError
+from rigorl.outside import optuna_ask
+from rigorl.outside.in_process import InProcess, Memory
+from rigorl.outside.journal import at_home
+from rigorl.outside.ray_tune import QUIET, RayTune
+from rigorl.spec import Experiment
+
+pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("default")]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """One Ray for the whole file; its workers can import the tests' helpers."""
+    os.environ.update(QUIET)
+    paths = [str(Path(__file__).parents[1] / "platform"), str(Path(__file__).parent)]
+    env = {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(paths)}
+    ray.init(
+        num_cpus=2,
+        include_dashboard=False,
+        log_to_driver=False,
+        logging_level="error",
+        runtime_env={"env_vars": env},
+    )
+    yield
+    ray.shutdown()
+
+
+def on_ray(spec: Experiment, journal: Any, home: Path) -> Any:
+    return experiment.run(spec, RayTune(home), journal, optuna_ask.ask)
+
+
+def encoded(journal: Memory) -> dict[str, bytes]:
+    return {
+        trial: msgspec.msgpack.encode([told[key] for key in sorted(told)])
+        for trial, told in journal.told.items()
+    }
+
+
+def test_ray_and_one_process_agree_on_every_report(searching: Experiment, tmp_path: Path) -> None:
+    here, there = Memory(), Memory()
+    expected = experiment.run(searching, InProcess(tmp_path / "here"), here, optuna_ask.ask)
+    assert on_ray(searching, there, tmp_path / "there") == expected
+    assert encoded(there) == encoded(here)
+    assert there.asked == here.asked
+
+
+def test_ppo_on_ray_is_to_the_bit_ppo_in_this_process(tmp_path: Path) -> None:
+    spec = tiny(
+        arms={"ppo": {"agent": {"name": "ppo", "config": {"n_steps": 32, "epochs": 2}}}},
+        tasks=[{"name": "pole", "env": "CartPole-v1"}],
+        budget={"steps": 512, "exam_every": 256, "exam_episodes": 2, "num_envs": 4},
+    )
+    here, there = Memory(), Memory()
+    experiment.run(spec, InProcess(), here, optuna_ask.ask)
+    on_ray(spec, there, tmp_path)
+    assert encoded(there) == encoded(here)
+
+
+def test_a_worker_that_dies_is_replaced_and_nothing_is_lost(tmp_path: Path) -> None:
+    dying = {"die_at": 30, "scar": str(tmp_path / "scar")}
+    spec = tiny(
+        arms={"x": {"agent": {"name": "helpers.seeker", "config": dying}}},
+        budget={"steps": 40, "exam_every": 10, "exam_episodes": 1, "checkpoint_every": 20},
+        seeds={"test": [0]},
+    )
+    died, whole = Memory(), Memory()
+    verdict = on_ray(spec, died, tmp_path / "trials")
+    assert (tmp_path / "scar").exists()
+    assert experiment.run(spec, InProcess(), whole, optuna_ask.ask) == verdict
+    assert encoded(died) == encoded(whole)
+
+
+def test_a_bug_and_a_nan_are_named_and_the_others_go_on(tmp_path: Path) -> None:
+    arms = {
+        "buggy": {"agent": {"name": "helpers.seeker", "config": {"raise_at": 3}}},
+        "broken": {"agent": {"name": "helpers.seeker", "config": {"nan_at": 7}}},
+        **TINY["arms"],
+    }
+    journal = Memory()
+    verdict = on_ray(tiny(arms=arms), journal, tmp_path)
+    assert verdict.arms["seeker"].complete
+    causes = {mishap.arm: (mishap.cause, mishap.lasting) for mishap in verdict.failures}
+    assert causes["buggy"] == ("ZeroDivisionError: a bug at step 3", False)
+    assert "loss is nan at step 7" in causes["broken"][0]
+    assert causes["broken"][1]
+
+
+def test_an_arm_after_another_finds_its_policies(tmp_path: Path) -> None:
+    arms = {"placebo": {"after": "seeker", "agent": {"name": "frozen"}}, **TINY["arms"]}
+    verdict = on_ray(tiny(arms=arms), Memory(), tmp_path)
+    assert verdict.arms["placebo"].score == verdict.arms["seeker"].score
+
+
+def test_a_report_that_differs_ends_the_run(spec: Experiment, tmp_path: Path) -> None:
+    with closing(at_home(tmp_path)) as journal:
+        on_ray(spec, journal, tmp_path / "first")
+        (trial, *_) = journal.trials("tiny")
+        (first, *_) = journal.reports({trial.id})[trial.id]
+        lie = msgspec.structs.replace(first, metrics={"loss": 99.0})
+    with closing(at_home(tmp_path / "other")) as journal:
+        journal.record([trial], [lie])
+        with pytest.raises(DivergedError, match=trial.id):
+            on_ray(spec, journal, tmp_path / "second")
