@@ -41,6 +41,7 @@ def as_json(value: Any) -> str:
 def html(verdict: Verdict, figures: Iterable[str]) -> str:
     """Return a page that stands alone: the figures (HTML fragments) under the verdict."""
     style = "body{font:15px/1.5 sans-serif;max-width:70em;margin:2em auto;padding:0 1em}"
+    style += "pre{white-space:pre-wrap}"
     return (
         "<!doctype html><html lang=en><meta charset=utf-8>"
         f"<title>{escape.escape(verdict.name)}</title><style>{style}</style>"

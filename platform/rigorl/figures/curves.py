@@ -23,15 +23,15 @@ def learning_curves(spec: Experiment, curves: Mapping[str, Sequence[Curve]]) -> 
         rows=len(tasks), shared_xaxes=True, vertical_spacing=0.08, subplot_titles=tasks
     )
     for row, task in enumerate(tasks, 1):
-        stage = (row - 1) * spec.budget.steps
-        figure.add_vrect(
-            stage, stage + spec.budget.steps, fillcolor="#888", opacity=0.12, line_width=0,
-            row=row, col=1,
-        )  # fmt: skip
         for number, (arm, seeds) in enumerate(curves.items()):
             color = qualitative.D3[number % len(qualitative.D3)]
             for trace in _band(arm, color, *_over_seeds(task, seeds), legend=row == 1):
                 figure.add_trace(trace, row=row, col=1)
+        start = (row - 1) * spec.budget.steps
+        figure.add_vrect(
+            start, start + spec.budget.steps, fillcolor="#888", opacity=0.15, line_width=0,
+            layer="below", row=row, col=1,
+        )  # fmt: skip
         figure.update_yaxes(title_text="return", row=row, col=1)
     figure.update_xaxes(title_text="environment steps", row=len(tasks), col=1)
     figure.update_layout(
@@ -41,20 +41,22 @@ def learning_curves(spec: Experiment, curves: Mapping[str, Sequence[Curve]]) -> 
 
 
 def _over_seeds(task: str, curves: Sequence[Curve]) -> tuple[NDArray[np.float64], ...]:
-    """Return steps, lowest, mean and highest return; between its exams a seed is interpolated."""
-    step_N = np.unique(np.concatenate([curve.total_step_N for curve in curves]))
-    scores_SN = np.stack(
-        [
-            np.interp(step_N, curve.total_step_N, curve.scores_TN[curve.tasks.index(task)])
-            for curve in curves
-        ]
-    )
-    return (
-        step_N.astype(np.float64),
-        scores_SN.min(axis=0),
-        scores_SN.mean(axis=0),
-        scores_SN.max(axis=0),
-    )
+    """Return steps, and the lowest, mean and highest return at each of them.
+
+    Exams at one and the same step, some updates apart, all stay, and draw an upright line.
+    Only where seeds were examined at different steps is each interpolated to the steps of all.
+    """
+    row = curves[0].tasks.index(task)
+    step_N = curves[0].total_step_N
+    if all(np.array_equal(curve.total_step_N, step_N) for curve in curves):
+        scores_SN = np.stack([curve.scores_TN[row] for curve in curves])
+    else:
+        step_N = np.unique(np.concatenate([curve.total_step_N for curve in curves]))
+        scores_SN = np.stack(
+            [np.interp(step_N, curve.total_step_N, curve.scores_TN[row]) for curve in curves]
+        )
+    low_N, mean_N, high_N = scores_SN.min(axis=0), scores_SN.mean(axis=0), scores_SN.max(axis=0)
+    return step_N.astype(np.float64), low_N, mean_N, high_N
 
 
 def _band(
