@@ -57,13 +57,13 @@ MISTAKES = [
 UNPLAYABLE = [
     mistake("helpers.seeker", "ppp", "did you mean 'ppo'", "$.arms.x.agent.name"),
     mistake("helpers.seeker", "no.such", "a dotted module", "$.arms.x.agent.name"),
-    mistake("rate: 0.1", "raet: 0.1", "did you mean 'rate'", "$.arms.x.agent.config.raet"),
-    mistake("rate: 0.1", "rate: fast", "Expected `float`", "$.arms.x.agent.config.rate"),
+    mistake("rate: 0.1", "raet: 0.1", "did you mean 'rate'", "$.arms.x.agent.config"),
+    mistake("rate: 0.1", "rate: fast", "must be `float`, but is `str` 'fast'", "$.arms.x.agent.config.rate"),
     mistake("helpers.worlds:Target-v0", "CartPole-v1", "seeker needs a task", "$.arms.x.agent"),
     mistake("helpers.worlds:Target-v0", "CartPol-v1", "did you mean 'CartPole-v1'", "$.tasks[0].env"),
     mistake("name: t,", "name: t, kwargs: {targte: 1},", "did you mean 'target'", "$.tasks[0].kwargs.targte"),
     mistake("name: t,", "name: t, physics: {gravity: 1},", "physics", "$.tasks[0].physics"),
-    mistake("x: {", SEARCH % "tempo: {kind: real, low: 1, high: 2}", "but 'tempo' is not", "$.arms.x.search.space.tempo"),
+    mistake("x: {", SEARCH % "tempo: {kind: real, low: 1, high: 2}", "'tempo' is not", "$.arms.x.search.space.tempo"),
     mistake("x: {", SEARCH % "rate: {kind: real, low: 0.1, high: 2}", "rate must be at most 1", "$.arms.x.search.space.rate"),
 ]  # fmt: skip
 

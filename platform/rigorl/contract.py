@@ -10,7 +10,7 @@ from typing import Any, NamedTuple, Protocol, TypeVar, cast
 import msgspec
 
 from rigorl.errors import SpecError, UnknownAgent, nearest
-from rigorl.spec import AgentSpec, Arm, Choice, Experiment
+from rigorl.spec import AgentSpec, Arm, Choice, Experiment, convert
 from rigorl.tasks.envs import world_spec
 from rigorl.tasks.world import Policy, World, WorldSpec
 
@@ -124,22 +124,9 @@ def _default(field: msgspec.structs.FieldInfo) -> Any:
 def configure(agent: AgentSpec) -> msgspec.Struct:
     """Return the typed, checked configuration of *agent*."""
     schema = find(agent.name).Config
-    known = [field.encode_name for field in msgspec.structs.fields(schema)]
-    for key in agent.config:
-        if key not in known:
-            raise SpecError(
-                f"a setting must be one that {agent.name!r} has, but {key!r} is not"
-                + nearest(key, known),
-                f"$.config.{key}",
-            )
-    try:
-        return msgspec.convert(agent.config, schema)
-    except msgspec.ValidationError as error:
-        what, _, at = str(error).partition(" - at `")
-        raise SpecError(
-            f"{what} for agent {agent.name!r}; `rigorl agents` shows what it takes",
-            "$.config" + at.rstrip("`").removeprefix("$"),
-        ) from error
+    known = frozenset(field.encode_name for field in msgspec.structs.fields(schema))
+    config: msgspec.Struct = convert(agent.config, schema, "$.config", known)
+    return config
 
 
 def make(agent: AgentSpec, world: WorldSpec, seed: int) -> Agent:

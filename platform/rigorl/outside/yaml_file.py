@@ -3,17 +3,13 @@
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
-import msgspec
 import yaml
 
 from rigorl import spec
-from rigorl.errors import SpecError, nearest
-from rigorl.seeds import SeedPlan
+from rigorl.errors import SpecError
 from rigorl.spec import Arm, Experiment
-
-T = TypeVar("T")
 
 
 class _Strict(yaml.SafeLoader):
@@ -78,8 +74,8 @@ def parse(raw: Any) -> Experiment:
                 f"$.arms.{name}",
             )
         _space(arm, f"$.arms.{name}.search.space")
-        convert(arm, Arm, f"$.arms.{name}")
-    experiment: Experiment = convert(raw, Experiment, "$")
+        spec.convert(arm, Arm, f"$.arms.{name}")
+    experiment: Experiment = spec.convert(raw, Experiment, "$")
     return experiment
 
 
@@ -88,48 +84,7 @@ def _space(arm: Any, at: str) -> None:
     search = arm.get("search") if isinstance(arm, dict) else None
     space = search.get("space") if isinstance(search, dict) else None
     for name, over in space.items() if isinstance(space, dict) else ():
-        convert(over, spec.Real | spec.Integer | spec.Choice, f"{at}.{name}")
-
-
-def convert(raw: Any, kind: Any, at: str) -> Any:
-    """Return *raw* as a *kind*, or say what is wrong with it, and where."""
-    try:
-        return msgspec.convert(raw, kind)
-    except msgspec.ValidationError as error:
-        what, _, where = str(error).partition(" - at `")
-        where = where.rstrip("`").removeprefix("$")
-        raise SpecError(_explain(what, _fact(raw, where)), at + where) from error
-
-
-def _explain(what: str, fact: str) -> str:
-    """Put msgspec's words into the house's: law, fact, way out."""
-    if unknown := re.match(r"Object contains unknown field `(.*)`", what):
-        key = unknown[1]
-        return f"a key must be one of the spec's, but {key!r} is not{nearest(key, _keys())}"
-    if missing := re.match(r"Object missing required field `(.*)`", what):
-        return f"{missing[1]!r} must be given, but is missing; add it"
-    if wrong := re.match(r"Expected (.*), got (.*)", what):
-        return f"this must be {wrong[1]}, but is {wrong[2]} {fact}; correct it"
-    if law := re.match(r"Expected (.*)", what):
-        return f"this must be {law[1]}, but is {fact}; correct it"
-    return what
-
-
-def _keys() -> set[str]:
-    kinds: list[type[msgspec.Struct]] = [SeedPlan]
-    kinds += [k for k in vars(spec).values() if isinstance(k, type) and issubclass(k, spec.Spec)]
-    return {f.encode_name for kind in kinds for f in msgspec.structs.fields(kind)} | {"kind"}
-
-
-def _fact(raw: Any, where: str) -> str:
-    """Return what stands at the address *where* below *raw*, shortly."""
-    for key, index in re.findall(r"\.([\w-]+)|\[(\d+)\]", where):
-        try:
-            raw = raw[key] if key else raw[int(index)]
-        except (KeyError, IndexError, TypeError):
-            break
-    text = repr(raw)
-    return text if len(text) <= 60 else text[:57] + "..."  # noqa: PLR2004
+        spec.convert(over, spec.Real | spec.Integer | spec.Choice, f"{at}.{name}")
 
 
 def _change(raw: Any, change: str) -> None:
