@@ -199,6 +199,22 @@ def test_what_builds_on_a_failure_says_so(tmp_path: Path) -> None:
     assert "whose policies it needs" in str(msgspec.to_builtins(verdict.arms["placebo"]))
 
 
+def test_a_search_that_builds_on_a_failure_ends_without_a_winner(tmp_path: Path) -> None:
+    space = {"rate": {"kind": "real", "low": 0.01, "high": 0.9}}
+    arms = {
+        "broken": {"agent": {"name": "helpers.seeker", "config": {"nan_at": 7}}},
+        "second": {
+            "after": "broken",
+            "agent": {"name": "helpers.seeker"},
+            "search": {"space": space, "candidates": 4, "generation": 2},
+        },
+    }
+    spec = tiny(arms=arms, seeds={"tune": [9], "test": [0, 1]})
+    verdict = run(spec, Memory(), tmp_path)
+    assert verdict.arms["second"].config is None
+    assert not verdict.arms["second"].complete
+
+
 def test_scales_are_measured_on_single_tasks() -> None:
     tasks = [
         {**TINY["tasks"][0], "random": "measured", "reference": "seeker"},

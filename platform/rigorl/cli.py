@@ -230,7 +230,9 @@ def _next_steps(args: argparse.Namespace) -> str:
         [
             "",
             "What next:",
-            f"  rigorl ui{home}    every run, metric and figure, at http://127.0.0.1:5000",
+            f"  rigorl ui{home}    every run, metric and figure, at http://127.0.0.1:5000"
+            if args.mlflow != "none"
+            else f"  rigorl status{home}    how far every study is",
             f"  rigorl report {args.spec}{home} --html report.html    the verdict with its curves",
             f"  rigorl run {args.spec}{home}    again: it plays nothing twice",
         ]

@@ -159,14 +159,13 @@ def _tune(spec: Experiment, arm: str, chosen: Mapping[str, Config], config: Conf
 def _outcome(config: Config, bundle: Bundle, journal: Journal) -> Outcome:
     trials = bundle.trials
     ids = {trial.id for trial in trials}
-    reports, failures = journal.reports(ids), journal.failures(ids)
-    return search.judge(config, trials, reports, failures, bundle.bars)
+    failures = {**_orphans(trials, journal), **journal.failures(ids)}
+    return search.judge(config, trials, journal.reports(ids), failures, bundle.bars)
 
 
 def _left(bundles: Sequence[Bundle], journal: Journal) -> list[Bundle]:
     """Return those of *bundles* that are still to be played, and can be."""
-    left = [bundle for bundle in bundles if _outcome({}, bundle, journal).state == "open"]
-    return [bundle for bundle in left if not _orphans(bundle.trials, journal)]
+    return [bundle for bundle in bundles if _outcome({}, bundle, journal).state == "open"]
 
 
 def _orphans(trials: Sequence[Trial], journal: Journal) -> dict[str, Failure]:

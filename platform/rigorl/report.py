@@ -169,7 +169,10 @@ def costs(found: Sequence[Any], wall_s: float) -> str:
     total = [f"{trials:,}", f"{steps:,}", f"{exams:,}", f"{disk / 1e6:,.1f} MB", _span(core_s)]
     head = ["arm, phase", "trials", "steps", "exams", "disk", "time of one core"]
     lines = table(head, [*rows, ["all", *total]])
-    return f"{lines}\n\nAbout {_span(wall_s)} on this machine. Pruning makes it less.\n"
+    return (
+        f"{lines}\n\nAbout {_span(wall_s)} on this machine, without Ray's start. "
+        "Pruning makes it less; policies that live longer than newborn ones make exams longer.\n"
+    )
 
 
 def _span(seconds: float) -> str:
