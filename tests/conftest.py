@@ -33,7 +33,7 @@ def spec() -> Experiment:
 def searching() -> Experiment:
     """One arm as it comes and one that searches, on two tasks, tuned on other seeds."""
     space = {"rate": {"kind": "real", "low": 0.001, "high": 0.9, "log": True}}
-    search = {"space": space, "candidates": 6, "generation": 2, "prune": {"grace": 0.1}}
+    search = {"space": space, "candidates": 4, "generation": 2, "prune": {"grace": 0.1}}
     slow = {"name": "helpers.seeker", "config": {"rate": 0.02}}
     return tiny(
         arms={"plain": {"agent": slow}, "tuned": {"agent": slow, "search": search}},
@@ -41,6 +41,6 @@ def searching() -> Experiment:
             {"name": "half", "env": "helpers.worlds:Target-v0", "kwargs": {"noise": 0.01}},
             {"name": "less", "env": "helpers.worlds:Target-v0", "kwargs": {"target": 0.3}},
         ],
-        budget={"steps": 40, "exam_every": 10, "exam_episodes": 2, "dense": [1, 2, 4]},
+        budget={"steps": 20, "exam_every": 5, "exam_episodes": 2, "dense": [1, 2, 4]},
         seeds={"tune": [10, 11], "test": [0, 1, 2]},
     )

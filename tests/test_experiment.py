@@ -79,7 +79,7 @@ def test_more_candidates_continue_the_search(searching: Experiment) -> None:
     run(searching, journal)
     before = set(journal.trials)
     arm = searching.arms["tuned"]
-    search = msgspec.structs.replace(arm.search, candidates=8)
+    search = msgspec.structs.replace(arm.search, candidates=6)
     arms = {**searching.arms, "tuned": msgspec.structs.replace(arm, search=search)}
     run(msgspec.structs.replace(searching, arms=arms), journal)
     new = [journal.trials[id_] for id_ in set(journal.trials) - before]
@@ -127,7 +127,7 @@ def test_pruning_saves_steps(searching: Experiment) -> None:
     assert sum(map(len, pruned.told.values())) < sum(map(len, whole.told.values()))
 
 
-@pytest.mark.parametrize("after", [1, 3, 10, 40, 90])
+@pytest.mark.parametrize("after", [1, 10, 40, 90])
 def test_a_driver_that_died_changes_nothing(
     searching: Experiment, after: int, tmp_path: Path
 ) -> None:
