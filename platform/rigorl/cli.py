@@ -15,7 +15,7 @@ from typing import Any, NoReturn
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # one trial, one core; read when torch loads
 
-from rigorl import contract, estimate, experiment, report
+from rigorl import arguments, contract, estimate, experiment, report
 from rigorl.analysis.curves import Curve
 from rigorl.analysis.verdict import Verdict
 from rigorl.errors import IncompleteResults, RigorlError, SpecError, Stopped
@@ -30,10 +30,10 @@ DONE, FAILED, WRONG = 0, 1, 2
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Do what *argv* asks, and return the exit code."""
-    args = _parser().parse_args(argv)
+    args = arguments.parser().parse_args(argv)
     try:
         with _stoppable():
-            return int(args.verb(args))
+            return VERBS[args.verb](args)
     except RigorlError as error:
         _say(f"rigorl: {error}")
         return WRONG
@@ -258,84 +258,13 @@ def _say(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="rigorl", description="Reinforcement-learning experiments that survive a referee."
-    )
-    verbs = parser.add_subparsers(required=True, metavar="VERB")
-    verb = _verb(verbs, "check", check, "is every spec valid? plays nothing")
-    verb.add_argument("specs", nargs="+", type=Path, metavar="SPEC")
-    _settable(verb)
-    verb = _verb(verbs, "plan", cost, "what will it cost? trials, steps, exams, disk, time")
-    _spec(verb)
-    _json(verb)
-    verb = _verb(verbs, "run", run, "tune, examine, judge; again, it does only what is left")
-    _spec(verb)
-    _homely(verb)
-    _json(verb)
-    verb.add_argument("--local", action="store_true", help="in this process, without Ray")
-    verb = _verb(verbs, "status", status, "how far is it?")
-    verb.add_argument("spec", nargs="?", type=Path, metavar="SPEC")
-    _homely(verb)
-    _json(verb)
-    verb = _verb(verbs, "report", show, "the verdict, as far as it can be given")
-    _spec(verb)
-    _homely(verb)
-    _json(verb)
-    verb.add_argument("--html", type=Path, metavar="FILE", help="write a page with figures")
-    verb = _verb(verbs, "agents", agents, "which algorithms are there, with which settings?")
-    verb.add_argument("name", nargs="?", metavar="NAME")
-    _json(verb)
-    verb = _verb(verbs, "ui", ui, "MLflow's pages, on this machine only")
-    _homely(verb)
-    _ported(verb)
-    verb = _verb(verbs, "doctor", examine_machine, "is everything there that a run needs?")
-    _homely(verb)
-    _ported(verb)
-    _json(verb)
-    return parser
-
-
-def _verb(verbs: Any, name: str, function: Any, text: str) -> argparse.ArgumentParser:
-    verb: argparse.ArgumentParser = verbs.add_parser(name, help=text, description=text)
-    verb.set_defaults(verb=function)
-    return verb
-
-
-def _spec(verb: argparse.ArgumentParser) -> None:
-    verb.add_argument("spec", type=Path, metavar="SPEC", help="a YAML file")
-    _settable(verb)
-
-
-def _settable(verb: argparse.ArgumentParser) -> None:
-    verb.add_argument(
-        "--set",
-        action="append",
-        default=[],
-        metavar="KEY.PATH=VALUE",
-        help="change one value of the spec, as budget.steps=1000; may be repeated",
-    )
-
-
-def _homely(verb: argparse.ArgumentParser) -> None:
-    verb.add_argument(
-        "--home",
-        type=Path,
-        default=Path(os.environ.get("RIGORL_HOME", ".rigorl")),
-        metavar="DIR",
-        help="journal, policies and MLflow's store (default: RIGORL_HOME or .rigorl)",
-    )
-    verb.add_argument(
-        "--mlflow",
-        default=os.environ.get("MLFLOW_TRACKING_URI", ""),
-        metavar="URI",
-        help="an MLflow server or store, or none (default: MLFLOW_TRACKING_URI or in home)",
-    )
-
-
-def _ported(verb: argparse.ArgumentParser) -> None:
-    verb.add_argument("--port", type=int, default=5000, help="of MLflow's pages")
-
-
-def _json(verb: argparse.ArgumentParser) -> None:
-    verb.add_argument("--json", action="store_true", help="for machines")
+VERBS = {
+    "check": check,
+    "plan": cost,
+    "run": run,
+    "status": status,
+    "report": show,
+    "agents": agents,
+    "ui": ui,
+    "doctor": examine_machine,
+}

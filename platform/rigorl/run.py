@@ -1,7 +1,6 @@
 """One trial, played on one machine. Knows no Ray and no MLflow."""
 
 import math
-import os
 import shutil
 import time
 from collections.abc import Generator, Iterator, Mapping
@@ -13,6 +12,7 @@ import msgspec
 import numpy as np
 
 from rigorl import contract, search
+from rigorl.checkpoint import Appearing
 from rigorl.contract import Crew, Progress, Span
 from rigorl.errors import IncompleteResults, TrialFailed
 from rigorl.seeds import integer
@@ -226,7 +226,7 @@ class Run:
 
     def _keep_policies(self) -> None:
         if self.folder is not None:
-            with _Appearing(self.folder / "policies") as folder:
+            with Appearing(self.folder / "policies") as folder:
                 for name, policy in self.agent.policies().items():
                     contract.save_policy(policy, folder / name)
 
@@ -235,7 +235,7 @@ class Run:
         clock = time.perf_counter()
         if self.folder is not None:
             name = f"checkpoint-{self.place.stage:04d}-{self.place.step:012d}"
-            with _Appearing(self.folder / name) as folder:
+            with Appearing(self.folder / name) as folder:
                 if not self.finished:
                     self.agent.save(folder)
                 (folder / "place.msgpack").write_bytes(msgspec.msgpack.encode(self.place))
@@ -304,23 +304,3 @@ def _given(trial: Trial, storage: Path | None) -> dict[str, Policy]:
             f"none at {folder}; play that one first, and keep its storage"
         )
     return contract.load_policies(folder)
-
-
-class _Appearing:
-    """A folder that is there whole or not at all."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.draft = folder.with_name(f".{folder.name}.{os.getpid()}")
-
-    def __enter__(self) -> Path:
-        shutil.rmtree(self.draft, ignore_errors=True)
-        self.draft.mkdir(parents=True)
-        return self.draft
-
-    def __exit__(self, kind: object, *_: object) -> None:
-        if kind is not None:
-            shutil.rmtree(self.draft, ignore_errors=True)
-            return
-        shutil.rmtree(self.folder, ignore_errors=True)
-        self.draft.replace(self.folder)

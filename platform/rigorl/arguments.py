@@ -1,0 +1,89 @@
+"""The words of the command line."""
+
+import argparse
+import os
+from pathlib import Path
+from typing import Any
+
+
+def parser() -> argparse.ArgumentParser:
+    front = argparse.ArgumentParser(
+        prog="rigorl", description="Reinforcement-learning experiments that survive a referee."
+    )
+    verbs = front.add_subparsers(required=True, metavar="VERB")
+    verb = _verb(verbs, "check", "is every spec valid? plays nothing")
+    verb.add_argument("specs", nargs="+", type=Path, metavar="SPEC")
+    _settable(verb)
+    verb = _verb(verbs, "plan", "what will it cost? trials, steps, exams, disk, time")
+    _spec(verb)
+    _json(verb)
+    verb = _verb(verbs, "run", "tune, examine, judge; again, it does only what is left")
+    _spec(verb)
+    _homely(verb)
+    _json(verb)
+    verb.add_argument("--local", action="store_true", help="in this process, without Ray")
+    verb = _verb(verbs, "status", "how far is it?")
+    verb.add_argument("spec", nargs="?", type=Path, metavar="SPEC")
+    _homely(verb)
+    _json(verb)
+    verb = _verb(verbs, "report", "the verdict, as far as it can be given")
+    _spec(verb)
+    _homely(verb)
+    _json(verb)
+    verb.add_argument("--html", type=Path, metavar="FILE", help="write a page with figures")
+    verb = _verb(verbs, "agents", "which algorithms are there, with which settings?")
+    verb.add_argument("name", nargs="?", metavar="NAME")
+    _json(verb)
+    verb = _verb(verbs, "ui", "MLflow's pages, on this machine only")
+    _homely(verb)
+    _ported(verb)
+    verb = _verb(verbs, "doctor", "is everything there that a run needs?")
+    _homely(verb)
+    _ported(verb)
+    _json(verb)
+    return front
+
+
+def _verb(verbs: Any, name: str, text: str) -> argparse.ArgumentParser:
+    verb: argparse.ArgumentParser = verbs.add_parser(name, help=text, description=text)
+    verb.set_defaults(verb=name)
+    return verb
+
+
+def _spec(verb: argparse.ArgumentParser) -> None:
+    verb.add_argument("spec", type=Path, metavar="SPEC", help="a YAML file")
+    _settable(verb)
+
+
+def _settable(verb: argparse.ArgumentParser) -> None:
+    verb.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY.PATH=VALUE",
+        help="change one value of the spec, as budget.steps=1000; may be repeated",
+    )
+
+
+def _homely(verb: argparse.ArgumentParser) -> None:
+    verb.add_argument(
+        "--home",
+        type=Path,
+        default=Path(os.environ.get("RIGORL_HOME", ".rigorl")),
+        metavar="DIR",
+        help="journal, policies and MLflow's store (default: RIGORL_HOME or .rigorl)",
+    )
+    verb.add_argument(
+        "--mlflow",
+        default=os.environ.get("MLFLOW_TRACKING_URI", ""),
+        metavar="URI",
+        help="an MLflow server or store, or none (default: MLFLOW_TRACKING_URI or in home)",
+    )
+
+
+def _ported(verb: argparse.ArgumentParser) -> None:
+    verb.add_argument("--port", type=int, default=5000, help="of MLflow's pages")
+
+
+def _json(verb: argparse.ArgumentParser) -> None:
+    verb.add_argument("--json", action="store_true", help="for machines")
