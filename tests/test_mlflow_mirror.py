@@ -7,7 +7,9 @@ from pathlib import Path
 import pytest
 from mlflow import MlflowClient
 
+from conftest import tiny
 from rigorl import experiment
+from rigorl.analysis.scale import ends
 from rigorl.outside import optuna_ask
 from rigorl.outside.in_process import InProcess
 from rigorl.outside.journal import SqlJournal, at_home
@@ -86,6 +88,25 @@ def test_runs_say_what_they_are_and_how_they_ended(
     assert [f.path for f in client.list_artifacts(study.info.run_id)] == ["verdict.md"]
     test = next(run for run in trials if run.data.tags["phase"] == "test")
     assert {"continual/acc", "continual/min_acc", "continual/wf10"} <= test.data.metrics.keys()
+
+
+def test_measures_on_measured_scales_are_shown_at_the_end(tmp_path: Path) -> None:
+    tasks = [
+        {"name": "half", "env": "helpers.worlds:Target-v0", "random": "measured", "reference": 0},
+        {"name": "less", "env": "helpers.worlds:Target-v0", "random": -5, "reference": 0},
+    ]
+    spec = tiny(tasks=tasks)
+    uri, place = f"sqlite:///{tmp_path / 'mlflow.db'}", (tmp_path / "files").as_uri()
+    with closing(at_home(tmp_path / "home")) as journal:
+        verdict = experiment.run(spec, InProcess(), journal, optuna_ask.ask)
+        Mirror(uri, place, journal, spec).start().finish("FINISHED", {}, ends(verdict.scales))
+        reports = journal.reports({trial.id for trial in journal.trials("tiny")})
+    found = {trial: told for trial, told in shown(uri).items() if "continual/acc" in told}
+    assert {len(told["continual/acc"]) for told in found.values()} == {4}
+    assert all(len(reports[trial]) == 4 for trial in found)
+    final = [told["continual/acc"][-1][1] for told in found.values()]
+    expected = verdict.arms["seeker"].continual["acc"].point
+    assert sum(final) / len(final) == pytest.approx(expected)
 
 
 def test_mlflow_that_is_away_is_said_and_caught_up_with(

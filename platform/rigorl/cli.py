@@ -17,6 +17,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # one trial, one core; read when 
 
 from rigorl import arguments, contract, estimate, experiment, report
 from rigorl.analysis.curves import Curve
+from rigorl.analysis.scale import ends
 from rigorl.analysis.verdict import Verdict
 from rigorl.errors import IncompleteResults, RigorlError, SpecError, Stopped
 from rigorl.experiment import Cluster
@@ -74,8 +75,9 @@ def run(args: argparse.Namespace) -> int:
             print(report.as_json(verdict) if args.json else report.markdown(verdict), flush=True)
         finally:
             if mirror:
-                shown = _pages(spec, verdict, journal) if status != "KILLED" else {}
-                mirror.finish(status, shown)
+                ended = status != "KILLED"
+                shown = _pages(spec, verdict, journal) if ended else {}
+                mirror.finish(status, shown, ends(verdict.scales) if ended else None)
     if mirror and mirror.trouble:
         _say(f"rigorl: MLflow is behind ({mirror.trouble}); the next run catches up")
     _say(_next_steps(args))

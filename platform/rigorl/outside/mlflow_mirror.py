@@ -52,6 +52,10 @@ class Mirror:
         self.shown: dict[str, tuple[str, int]] = {}
         self.trials: dict[str, Trial] = {}
         self.trouble: str | None = None
+        self.measured = any(
+            task.random == "measured" or isinstance(task.reference, str) for task in spec.tasks
+        )
+        """Scales are known only at the end: so are, then, measures of normalised scores."""
         self._client: MlflowClient | None = None
         self._home = ""
         self._stop = threading.Event()
@@ -61,12 +65,22 @@ class Mirror:
         self._thread.start()
         return self
 
-    def finish(self, status: str, artifacts: Mapping[str, str]) -> None:
-        """Show what is left, the *artifacts* (name -> text) and how it ended."""
+    def finish(
+        self,
+        status: str,
+        artifacts: Mapping[str, str],
+        scales: Mapping[str, tuple[float, float]] | None = None,
+    ) -> None:
+        """Show what is left, the *artifacts* (name -> text) and how it ended.
+
+        *scales* are the returns that count as 0 and 1 on each task, once all are known.
+        """
         self._stop.set()
         self._thread.join()
         try:
             self._catch_up()
+            if self.measured and scales:
+                self._show_continual(scales)
             client, run = self._connected(), self._study_run()
             for name, text in artifacts.items():
                 client.log_text(run, text, name)
@@ -118,11 +132,30 @@ class Mirror:
             if row.seq > shown
             for name, value in self._metrics(row.report, curve.upto(n + 1)).items()
         ]
-        for first in range(0, len(metrics), BATCH):
-            client.log_batch(run, metrics[first : first + BATCH])
+        self._log(run, metrics)
         self._mark(trial.id, run, rows[-1].seq)
         if rows[-1].report.finished:
             client.set_terminated(run, "FINISHED", end_time=rows[-1].at)
+
+    def _show_continual(self, scales: Mapping[str, tuple[float, float]]) -> None:
+        """Show the continual measures of all exams, now that the scales were measured."""
+        for trial, rows in self.rows.items():
+            if len(self.trials[trial].tasks) > 1:
+                curve = Curve.of(self.trials[trial], [row.report for row in rows]).scaled(scales)
+                metrics = [
+                    Metric(name, value, row.at, int(curve.total_step_N[n]))
+                    for n, row in enumerate(rows)
+                    for name, value in self._continual(curve.upto(n + 1)).items()
+                ]
+                self._log(self.shown[trial][0], metrics)
+
+    def _continual(self, curve: Curve) -> dict[str, float]:
+        found = curve.continual(self.spec.windows) if len(curve.tasks) > 1 else {}
+        return {f"continual/{name}": v for name, v in found.items() if math.isfinite(v)}
+
+    def _log(self, run: str, metrics: Sequence[Metric]) -> None:
+        for first in range(0, len(metrics), BATCH):
+            self._connected().log_batch(run, metrics[first : first + BATCH])
 
     def _metrics(self, report: Report, curve: Curve) -> dict[str, float]:
         """Return what is shown of *report*: scores, the agent's own metrics, continual ones."""
@@ -130,9 +163,8 @@ class Mirror:
             f"score/{task}": float(score)
             for task, score in zip(curve.tasks, curve.scores_TN[:, -1], strict=True)
         }
-        continual = curve.continual(self.spec.windows) if len(curve.tasks) > 1 else {}
-        shown = {f"continual/{name}": value for name, value in continual.items()}
-        everything = {**report.metrics, **scores, **shown}
+        continual = {} if self.measured else self._continual(curve)
+        everything = {**report.metrics, **scores, **continual}
         return {name: value for name, value in everything.items() if math.isfinite(value)}
 
     def _trial_run(self, trial: Trial) -> str:
