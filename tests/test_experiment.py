@@ -119,11 +119,11 @@ def test_the_winner_is_the_best_of_those_that_finished(searching: Experiment) ->
 
 def test_pruning_saves_steps(searching: Experiment) -> None:
     arm = searching.arms["tuned"]
-    search = msgspec.structs.replace(arm.search, prune=None)
-    arms = {**searching.arms, "tuned": msgspec.structs.replace(arm, search=search)}
     pruned, whole = Memory(), Memory()
-    run(searching, pruned)
-    run(msgspec.structs.replace(searching, arms=arms), whole)
+    for journal, prune in ((pruned, arm.search.prune), (whole, None)):  # type: ignore[union-attr]
+        search = msgspec.structs.replace(arm.search, prune=prune, candidates=8, seed=1)
+        arms = {"tuned": msgspec.structs.replace(arm, search=search)}
+        run(msgspec.structs.replace(searching, arms=arms), journal)
     assert sum(map(len, pruned.told.values())) < sum(map(len, whole.told.values()))
 
 
@@ -171,8 +171,10 @@ def test_an_arm_after_another_is_given_its_policies(tmp_path: Path) -> None:
         "placebo": {"after": "seeker", "agent": {"name": "frozen", "config": {"pause": 10}}},
         **TINY["arms"],
     }
-    verdict = run(tiny(arms=arms), Memory(), tmp_path)
+    spec, journal = tiny(arms=arms), Memory()
+    verdict = run(spec, journal, tmp_path)
     assert verdict.arms["placebo"].score == verdict.arms["seeker"].score
+    assert experiment.verdict(spec, journal) == verdict
 
 
 def test_a_search_after_another_arm_is_given_policies_of_tuning_seeds(tmp_path: Path) -> None:
@@ -188,6 +190,34 @@ def test_a_search_after_another_arm_is_given_policies_of_tuning_seeds(tmp_path: 
     assert verdict.arms["second"].complete
     tuned = [t for t in journal.trials.values() if t.arm == "second" and t.phase == "tune"]
     assert {journal.trials[t.after].phase for t in tuned if t.after} == {"tune"}
+    assert experiment.verdict(spec, journal) == verdict
+
+
+def test_two_searches_after_one_arm_share_its_tuning_trials(tmp_path: Path) -> None:
+    space = {"rate": {"kind": "real", "low": 0.01, "high": 0.9}}
+    search = {"space": space, "candidates": 2}
+    second = {"after": "seeker", "agent": {"name": "helpers.seeker"}, "search": search}
+    arms = {"second": second, "third": second, **TINY["arms"]}
+    spec = tiny(arms=arms, seeds={"tune": [9], "test": [0, 1]})
+    verdict = run(spec, Memory(), tmp_path)
+    assert all(arm.complete for arm in verdict.arms.values())
+
+
+def test_candidates_that_are_the_same_are_played_once() -> None:
+    space = {"rate": {"kind": "choice", "of": [0.1, 0.2]}}
+    arm = {
+        "agent": {"name": "helpers.seeker"},
+        "search": {"space": space, "candidates": 6, "generation": 6},
+    }
+    journal = Memory()
+    verdict = run(tiny(arms={"x": arm}, seeds={"tune": [9], "test": [0]}), journal)
+    assert verdict.arms["x"].complete
+    assert len([t for t in journal.trials.values() if t.phase == "tune"]) <= 2
+
+
+def test_a_verdict_in_the_middle_invents_no_failures(tmp_path: Path) -> None:
+    arms = {"placebo": {"after": "seeker", "agent": {"name": "frozen"}}, **TINY["arms"]}
+    assert experiment.verdict(tiny(arms=arms), Memory()).failures == ()
 
 
 def test_what_builds_on_a_failure_says_so(tmp_path: Path) -> None:

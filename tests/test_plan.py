@@ -49,9 +49,9 @@ def test_more_candidates_are_the_same_search_and_other_spaces_are_not(
         arms = {**searching.arms, "tuned": msgspec.structs.replace(arm, search=search)}
         return msgspec.structs.replace(searching, arms=arms)
 
-    before = plan.search_id(searching, "tuned")
-    assert plan.search_id(changed(candidates=60), "tuned") == before
-    assert plan.search_id(changed(seed=1), "tuned") != before
+    before = plan.search_id(searching, "tuned", {})
+    assert plan.search_id(changed(candidates=60), "tuned", {}) == before
+    assert plan.search_id(changed(seed=1), "tuned", {}) != before
 
 
 def test_a_wave_waits_for_the_last_one_of_its_story_only(searching: Experiment) -> None:

@@ -2,6 +2,7 @@
 
 import os
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from rigorl.outside import rllib
 from rigorl.outside.in_process import Alone
 from rigorl.run import play
 from rigorl.spec import AgentSpec, Budget, TaskSpec
+from rigorl.tasks.envs import world_spec
 from rigorl.trial import Bundle, Report, Trial
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("default")]
@@ -48,7 +50,31 @@ def test_ppo_learns_two_tasks_and_its_policies_come_back(tmp_path: Path) -> None
     assert np.abs(action).max() <= 2
 
 
-def test_an_algorithm_that_rllib_lacks_is_refused() -> None:
-    agent = AgentSpec(name="rigorl.outside.rllib", config={"algorithm": "PPOO"})
-    with pytest.raises(SpecError, match="try PPO"):
-        contract.make(agent, None, 0)  # type: ignore[arg-type]
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        ({"algorithm": "PPOO"}, "try PPO"),
+        ({"training": {"lrr": 1}}, "lrr"),
+    ],
+)
+def test_what_rllib_would_not_take_is_refused(config: dict[str, Any], message: str) -> None:
+    agent = AgentSpec(name="rigorl.outside.rllib", config=config)
+    world = world_spec([TaskSpec(name="a", env="CartPole-v1")], 1)
+    with pytest.raises(SpecError, match=message):
+        contract.make(agent, world, 0)
+
+
+def test_a_value_based_algorithm_is_examined_too(tmp_path: Path) -> None:
+    config = {"algorithm": "DQN", "training": {"num_steps_sampled_before_learning_starts": 10}}
+    trial = Trial(
+        experiment="x",
+        arm="theirs",
+        phase="test",
+        agent=AgentSpec(name="rigorl.outside.rllib", config=config),
+        tasks=(TaskSpec(name="a", env="CartPole-v1"),),
+        budget=Budget(steps=32, exam_every=32, exam_episodes=1),
+        seed=0,
+    )
+    told = [e for e in play(Bundle(trials=(trial,)), Alone(), tmp_path) if isinstance(e, Report)]
+    assert told[-1].finished
+    assert not told[-1].exact

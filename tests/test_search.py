@@ -128,5 +128,6 @@ def test_every_kind_of_outcome_can_be_told() -> None:
         Outcome(config, "pruned", {0: 1.0}),
         Outcome(config, "failed", {}),
         Outcome({**config, "lr": 7.0}, "finished", {0: 1.0}),  # outside the space
+        Outcome({**config, "lr": None}, "finished", {0: 1.0}),  # off, as it comes
     ]
     assert optuna_ask.ask(how, 4, told)["kind"] in {"x", "y"}

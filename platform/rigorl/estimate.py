@@ -65,19 +65,20 @@ def taste(trial: Trial, crew: Crew) -> Speed:
     short = msgspec.structs.replace(trial, tasks=trial.tasks[:1])
     run = Run(short, crew)
     size, start = 0, time.monotonic()
+    exams = 0
     for event in run:
+        exams += isinstance(event, Report)
         size = max(size, len(msgspec.msgpack.encode(event)))
         if time.monotonic() - start > TASTE + run.seconds["exam"]:
             break
     made = run.place.step if not run.finished else steps
     learned = max(run.seconds["learn"], 1e-9)
-    exams = sum(isinstance(event, Report) for event in run.place.unsaved) or 1
-    if not run.seconds["exam"]:
+    if not exams:
         run.examine()
     with tempfile.TemporaryDirectory() as folder:
         run.agent.save(Path(folder))
         checkpoint = sum(path.stat().st_size for path in Path(folder).rglob("*"))
-    exam = run.seconds["exam"] / exams * len(trial.tasks)
+    exam = run.seconds["exam"] / max(exams, 1) * len(trial.tasks)
     run.close()
     return Speed(made / learned, exam, checkpoint, size * len(trial.tasks))
 

@@ -16,7 +16,7 @@ from rigorl.analysis.verdict import Verdict, judge
 from rigorl.plan import Agenda, Story
 from rigorl.search import Outcome
 from rigorl.spec import Arm, Experiment, Search
-from rigorl.trial import Bundle, Event, Failure, Report, Trial
+from rigorl.trial import Bundle, Event, Failure, Phase, Report, Trial
 
 Config = Mapping[str, Any]
 Ask = Callable[[Search, int, Sequence[Outcome]], Config]
@@ -67,28 +67,65 @@ def verdict(spec: Experiment, journal: Journal) -> Verdict:
         for wave in story.waves:
             if any(trial.phase == "tune" for bundle in wave for trial in bundle.trials):
                 break  # the arm's choice is still open
-    return _judge(spec, chosen, journal)
+    return _judge(spec, chosen, journal, settled=False)
 
 
-def _judge(spec: Experiment, chosen: Mapping[str, Config], journal: Journal) -> Verdict:
+def _judge(
+    spec: Experiment, chosen: Mapping[str, Config], journal: Journal, *, settled: bool = True
+) -> Verdict:
     trials = plan.random_trials(spec)
     for arm in chosen:
         trials += plan.trials(spec, arm, "test", chosen, spec.seeds.test)
         trials += plan.reference_trials(spec, arm, chosen[arm])
     ids = {trial.id for trial in trials}
-    failures = {**_orphans(trials, journal), **journal.failures(ids)}
+    failures = dict(journal.failures(ids))
+    if settled:
+        failures = {**_orphans(trials, journal), **failures}
     return judge(spec, chosen, trials, journal.reports(ids), failures)
 
 
 def _stories(
     spec: Experiment, chosen: dict[str, Config], journal: Journal, ask: Ask | None
 ) -> Iterator[Story]:
-    """Tell one story an arm, the longest ones first; and one of what acting at random earns."""
-    for arm in sorted(spec.arms, key=lambda arm: spec.arms[arm].search is None):
-        after = spec.arms[arm].after
-        waits = frozenset([after]) if after else frozenset()
-        yield Story(arm, waits, _arm(spec, arm, chosen, journal, ask))
+    """Tell one story an arm, and one of what acting at random earns.
+
+    Arms come after those that they build on, and searches, which are the longest, first.
+    """
+    for arm in sorted(spec.arms, key=lambda arm: (_depth(spec, arm), not spec.arms[arm].search)):
+        waits = {before for before in (spec.arms[arm].after,) if before}
+        if arm in _needed_for_tuning(spec):
+            tune = _played(spec, arm, "tune", chosen, journal)
+            yield Story(f"{arm}:tune", frozenset(waits | _tunes(waits)), tune)
+        yield Story(arm, frozenset(waits | _tunes(waits)), _arm(spec, arm, chosen, journal, ask))
     yield Story(":random", frozenset(), _random(spec, journal))
+
+
+def _depth(spec: Experiment, arm: str) -> int:
+    after = spec.arms[arm].after
+    return 0 if after is None else 1 + _depth(spec, after)
+
+
+def _tunes(arms: Collection[str]) -> set[str]:
+    return {f"{arm}:tune" for arm in arms}
+
+
+def _needed_for_tuning(spec: Experiment) -> set[str]:
+    """Return the arms that do not search and on whose tuning seeds a search builds."""
+    needed: set[str] = set()
+    for arm in spec.arms.values():
+        after = arm.after if arm.search else None
+        while after is not None and spec.arms[after].search is None:
+            needed.add(after)
+            after = spec.arms[after].after
+    return needed
+
+
+def _played(
+    spec: Experiment, arm: str, phase: Phase, chosen: Mapping[str, Config], journal: Journal
+) -> Iterator[list[Bundle]]:
+    seeds = spec.seeds.tune if phase == "tune" else spec.seeds.test
+    trials = plan.trials(spec, arm, phase, chosen, seeds)
+    yield _left([Bundle(trials=(trial,)) for trial in trials], journal)
 
 
 def _random(spec: Experiment, journal: Journal) -> Iterator[list[Bundle]]:
@@ -105,9 +142,6 @@ def _arm(
     if spec.arms[arm].search is None:
         chosen[arm] = {}
     else:
-        if after is not None:
-            needed = plan.trials(spec, after, "tune", chosen, spec.seeds.tune)
-            yield _left([Bundle(trials=(trial,)) for trial in needed], journal)
         yield from _hunt(spec, arm, chosen, journal, ask)
         if arm not in chosen:
             return
@@ -120,7 +154,7 @@ def _hunt(
     spec: Experiment, arm: str, chosen: dict[str, Config], journal: Journal, ask: Ask | None
 ) -> Iterator[list[Bundle]]:
     """Tell the search of *arm*, a generation a wave, and write its winner into *chosen*."""
-    how, search_id = spec.arms[arm].search, plan.search_id(spec, arm)
+    how, search_id = spec.arms[arm].search, plan.search_id(spec, arm, chosen)
     assert how is not None  # noqa: S101
     last_rung = search.rungs(spec.budget, len(spec.tasks)) - 1
     told: list[Outcome] = []
@@ -164,8 +198,9 @@ def _outcome(config: Config, bundle: Bundle, journal: Journal) -> Outcome:
 
 
 def _left(bundles: Sequence[Bundle], journal: Journal) -> list[Bundle]:
-    """Return those of *bundles* that are still to be played, and can be."""
-    return [bundle for bundle in bundles if _outcome({}, bundle, journal).state == "open"]
+    """Return those of *bundles* that are still to be played, and can be, each once."""
+    left = {b.id: b for b in bundles if _outcome({}, b, journal).state == "open"}
+    return list(left.values())
 
 
 def _orphans(trials: Sequence[Trial], journal: Journal) -> dict[str, Failure]:

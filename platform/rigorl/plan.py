@@ -92,13 +92,16 @@ def counts(spec: Experiment) -> dict[tuple[str, str], int]:
     return planned
 
 
-def search_id(spec: Experiment, arm: str) -> str:
-    """Return what tells one search from another. More candidates are the same search."""
+def search_id(spec: Experiment, arm: str, chosen: Mapping[str, Config]) -> str:
+    """Return what tells one search from another. More candidates are the same search.
+
+    *chosen* holds the configurations of the arms that *arm* builds on.
+    """
     search = spec.arms[arm].search
     assert search is not None  # noqa: S101
     how = [search.space, search.generation, search.seed, search.prune]
-    trial = trials(spec, arm, "tune", {}, spec.seeds.tune)
-    return fingerprint([spec.name, arm, how, trial])
+    before = {name: config for name, config in chosen.items() if name != arm}
+    return fingerprint([spec.name, arm, how, trials(spec, arm, "tune", before, spec.seeds.tune)])
 
 
 class Story(NamedTuple):

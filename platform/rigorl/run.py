@@ -48,7 +48,8 @@ class Run:
         self.trial, self.crew = trial, crew
         self.folder = storage / trial.id if storage else None
         self.place = Place()
-        self.seconds = {"learn": 0.0, "exam": 0.0, "save": 0.0}
+        self.seconds = {"learn": 0.0, "exam": 0.0}
+        self.exact = not getattr(contract.find(trial.agent.name), "inexact", False)
         world = world_spec(trial.tasks, trial.budget.num_envs)
         world = replace(world, given=trial.after is not None)
         self.agent = contract.make(trial.agent, world, integer(trial.seed, "agent"))
@@ -189,6 +190,7 @@ class Run:
             rung=rung,
             stage_ended=stage_ended,
             finished=finished,
+            exact=self.exact,
             metrics={name: float(value) for name, value in progress.metrics.items()},
             scores=self.examine(),
         )
@@ -232,7 +234,6 @@ class Run:
 
     def _save(self) -> None:
         """Write a checkpoint; the one before it goes when this one stands."""
-        clock = time.perf_counter()
         if self.folder is not None:
             name = f"checkpoint-{self.place.stage:04d}-{self.place.step:012d}"
             with Appearing(self.folder / name) as folder:
@@ -242,7 +243,6 @@ class Run:
             for old in sorted(self.folder.glob("checkpoint-*"))[:-1]:
                 shutil.rmtree(old)
         self.place.unsaved = []
-        self.seconds["save"] += time.perf_counter() - clock
 
     def _load(self) -> None:
         """Go to the newest checkpoint, if there is one."""
@@ -289,7 +289,7 @@ def _rung(run: Run) -> int:
 def _falls_behind(bars: Mapping[int, float], runs: list[Run]) -> bool:
     """Say whether the mean over *runs* misses a bar at the last rung that all have reached."""
     rung = min(map(_rung, runs))
-    if rung not in bars:
+    if rung not in bars or not all(rung in run.place.values for run in runs):
         return False
     return float(np.mean([run.place.values[rung] for run in runs])) < bars[rung]
 

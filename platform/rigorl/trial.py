@@ -42,7 +42,7 @@ class Bundle(Struct, frozen=True, kw_only=True):
 
     @property
     def id(self) -> str:
-        """No two bundles share a trial, so the first one tells them apart."""
+        """Bundles of one study share all their trials or none: the first tells them apart."""
         return self.trials[0].id
 
 
@@ -70,6 +70,8 @@ class Report(Struct, frozen=True, kw_only=True, tag="report"):
     finished: bool
     metrics: dict[str, float]
     scores: tuple[Score, ...]
+    exact: bool = True
+    """Made again, it is the same to the bit. Agents that say `inexact` do not promise that."""
 
 
 class Beat(Struct, frozen=True, kw_only=True, tag="beat"):

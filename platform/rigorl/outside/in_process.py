@@ -82,7 +82,7 @@ class Memory:
     def _insert_or_compare(self, report: Report) -> None:
         told = self.told.setdefault(report.trial, {})
         key = report.stage, report.step, report.update
-        if told.setdefault(key, report) != report:
+        if told.setdefault(key, report) != report and report.exact:
             raise DivergedError(
                 f"a report must be the same whenever it is made, but {report.trial} differs at "
                 f"stage, step, update {key}; its agent is not deterministic"

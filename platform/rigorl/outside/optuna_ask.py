@@ -38,7 +38,9 @@ def ask(search: Search, number: int, told: Sequence[Outcome]) -> Config:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
         sampler = optuna.samplers.TPESampler(
-            seed=integer(search.seed, "sampler", number), multivariate=True
+            seed=integer(search.seed, "sampler", number),
+            multivariate=True,
+            n_startup_trials=search.generation,  # after one generation there is something to go by
         )
     study = optuna.create_study(direction="maximize", sampler=sampler)
     study.add_trials([_told(o, space) for o in told if _fits(o.config, search.space)])
@@ -65,7 +67,7 @@ def _fits(config: Config, space: Space) -> bool:
     return all(
         config[name] in over.of
         if isinstance(over, Choice)
-        else over.low <= config[name] <= over.high
+        else isinstance(config[name], int | float) and over.low <= config[name] <= over.high
         for name, over in space.items()
     )
 

@@ -157,12 +157,26 @@ class RayTune:
         ours = _connect()
         ask = Ask(agenda, record)
         try:
+            if ours:
+                self._check_room()
             self._fit(ask)
         finally:
             if ours:
                 ray.shutdown()
         if ask.error:
             raise ask.error
+
+    def _check_room(self) -> None:
+        """Refuse what would wait for ever. A cluster may grow; this machine does not."""
+        there = ray.cluster_resources()
+        for key, name in (("cpu", "CPU"), ("gpu", "GPU")):
+            if self.resources[key] > there.get(name, 0):
+                raise SpecError(
+                    f"{key}s must be at most what this machine has, but {self.resources[key]:g} "
+                    f"are asked for and {there.get(name, 0):g} are there; ask for less, or set "
+                    "RAY_ADDRESS to a cluster that has them",
+                    f"$.budget.{key}s",
+                )
 
     def _fit(self, ask: Ask) -> None:
         player = tune.with_parameters(Player, storage=self.storage)

@@ -1,8 +1,10 @@
 """RLlib algorithms as agents: `agent: {name: rigorl.outside.rllib, config: {algorithm: PPO}}`.
 
 It keeps the same contract as an algorithm of the house, so nothing else knows that RLlib
-exists. RLlib opens its own environments (with our tasks in them), counts an update a training
-iteration, and is `inexact`: a resumed run is not, to the bit, the run that was not interrupted.
+exists. RLlib opens its own environments (with our tasks in them) and counts an update a training
+iteration. At a checkpoint and at a switch networks and optimisers go on, while a replay buffer,
+connectors and RLlib's own counters begin anew: off-policy algorithms want a large
+`checkpoint_every`. So it is `inexact`: a resumed run is not, to the bit, the uninterrupted one.
 """
 
 import copy
@@ -50,7 +52,16 @@ def make(config: Config, world: WorldSpec, seed: int) -> "Rllib":
             "try PPO, SAC, DQN, IMPALA or APPO",
             "$.config.algorithm",
         ) from error
-    return Rllib(config, world, seed)
+    agent = Rllib(config, world, seed)
+    try:
+        agent.configured(world.tasks[0]).validate()
+    except (TypeError, ValueError, AttributeError) as error:
+        raise SpecError(
+            f"settings must be such as RLlib's {config.algorithm} takes, but: "
+            f"{' '.join(str(error).split())[:300]}; see its AlgorithmConfig",
+            "$.config",
+        ) from error
+    return agent
 
 
 def load_policy(folder: Path) -> "ModulePolicy":
@@ -70,7 +81,7 @@ class Rllib:
     def learn(self, world: World, crew: Crew, span: Span) -> Iterator[Progress]:
         del crew
         before = self.algorithm
-        self.algorithm = self._build(world.task)
+        self.algorithm = self.configured(world.task).build_algo()
         if before is not None:
             _carry_over(before.learner_group.get_state(), self.algorithm)
             before.stop()
@@ -86,7 +97,8 @@ class Rllib:
             step = min(span.stop, span.start + sampled)
             yield Progress(step, self.updates, _metrics(result))
 
-    def _build(self, task: TaskSpec) -> Any:
+    def configured(self, task: TaskSpec) -> Any:
+        """Return RLlib's configuration for *task*."""
         register_env(ENV, _open)
         config = get_trainable_cls(self.config.algorithm).get_default_config()
         return (
@@ -98,7 +110,6 @@ class Rllib:
             )
             .training(**self.config.training)
             .debugging(seed=self.seed, log_level="ERROR")
-            .build_algo()
         )
 
     def policies(self) -> Mapping[str, Policy]:
@@ -128,9 +139,11 @@ class ModulePolicy:
     @torch.no_grad()
     def __call__(self, obs: NDArray[Any], /) -> NDArray[Any]:
         inputs = {"obs": torch.as_tensor(obs, dtype=torch.float32)}
-        logits = self.module.forward_inference(inputs)["action_dist_inputs"]
+        found = self.module.forward_inference(inputs)
+        if "actions" in found:  # a value-based module decides by itself
+            return np.asarray(found["actions"].numpy())
         kind = self.module.get_inference_action_dist_cls()
-        action = kind.from_logits(logits).to_deterministic().sample().numpy()
+        action = kind.from_logits(found["action_dist_inputs"]).to_deterministic().sample().numpy()
         space = self.module.action_space
         if isinstance(space, Box):
             action = unsquash_action(action, space) if self.normalised else action
