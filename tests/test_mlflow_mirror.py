@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
+import msgspec
 import pytest
 from mlflow import MlflowClient
 
@@ -17,6 +18,15 @@ from rigorl.outside.mlflow_mirror import Mirror
 from rigorl.spec import Experiment
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("default")]
+
+
+@pytest.fixture
+def searching(searching: Experiment) -> Experiment:
+    """A longer search, in which some candidates are pruned."""
+    arm = searching.arms["tuned"]
+    search = msgspec.structs.replace(arm.search, candidates=8, seed=1)
+    arms = {**searching.arms, "tuned": msgspec.structs.replace(arm, search=search)}
+    return msgspec.structs.replace(searching, arms=arms)
 
 
 @pytest.fixture
@@ -101,10 +111,13 @@ def test_measures_on_measured_scales_are_shown_at_the_end(tmp_path: Path) -> Non
         verdict = experiment.run(spec, InProcess(), journal, optuna_ask.ask)
         Mirror(uri, place, journal, spec).start().finish("FINISHED", {}, ends(verdict.scales))
         reports = journal.reports({trial.id for trial in journal.trials("tiny")})
-    found = {trial: told for trial, told in shown(uri).items() if "continual/acc" in told}
-    assert {len(told["continual/acc"]) for told in found.values()} == {4}
+    found = {
+        trial: told for trial, told in shown(uri).items() if any(n.endswith("/acc") for n in told)
+    }
+    accs = [next(told[name] for name in told if name.endswith("/acc")) for told in found.values()]
+    assert {len(points) for points in accs} == {4}
     assert all(len(reports[trial]) == 4 for trial in found)
-    final = [told["continual/acc"][-1][1] for told in found.values()]
+    final = [points[-1][1] for points in accs]
     expected = verdict.arms["seeker"].continual["acc"].point
     assert sum(final) / len(final) == pytest.approx(expected)
 
@@ -116,3 +129,25 @@ def test_mlflow_that_is_away_is_said_and_caught_up_with(
     away = Mirror("http://127.0.0.1:9", None, journal, searching)
     away.start().finish("FINISHED", {})
     assert away.trouble
+    uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
+    back = Mirror(uri, (tmp_path / "files").as_uri(), journal, searching)
+    back.trouble = "away"
+    back.start().finish("FINISHED", {})
+    assert back.trouble is None
+    assert shown(uri).keys() == journal.reports({t.id for t in journal.trials("tiny")}).keys()
+
+
+def test_a_fresh_mlflow_at_the_old_place_is_filled_again(
+    journal: SqlJournal, searching: Experiment, tmp_path: Path
+) -> None:
+    uri, place = f"sqlite:///{tmp_path / 'mlflow.db'}", (tmp_path / "files").as_uri()
+    Mirror(uri, place, journal, searching).start().finish("FINISHED", {})
+    first = shown(uri)
+    MlflowClient(tracking_uri=uri).rename_experiment(
+        next(
+            e for e in MlflowClient(tracking_uri=uri).search_experiments() if e.name == "tiny"
+        ).experiment_id,
+        "gone",
+    )
+    Mirror(uri, place, journal, searching).start().finish("FINISHED", {})
+    assert shown(uri) == first

@@ -6,7 +6,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from conftest import tiny
+from conftest import TINY, tiny
 from rigorl import contract
 from rigorl.errors import SpecError
 from rigorl.outside import yaml_file
@@ -52,10 +52,13 @@ MISTAKES = [
     mistake("name: t,", "name: t, random: 1,", "given together", "$.tasks[0]"),
     mistake("name: t,", "name: t, random: 1, reference: 1,", "must differ", "$.tasks[0]"),
     mistake("name: t,", "name: t, random: 1, reference: y,", "must be a number or an arm", "$"),
+    mistake("name: t,", "name: t, random: .nan, reference: 1,", "must be finite", "$.tasks[0]"),
     mistake("env: helpers", "env: helpers.worlds:Target-v0}, {name: t, env: helpers", "task names must differ", "$"),
 ]  # fmt: skip
 UNPLAYABLE = [
     mistake("helpers.seeker", "ppp", "did you mean 'ppo'", "$.arms.x.agent.name"),
+    mistake("helpers.seeker", "rigorl.seeds", "lacks Config, make", "$.arms.x.agent.name"),
+    mistake("helpers.seeker", ".ppo", "but is '.ppo'", "$.arms.x.agent.name"),
     mistake("helpers.seeker", "no.such", "a dotted module", "$.arms.x.agent.name"),
     mistake("rate: 0.1", "raet: 0.1", "did you mean 'rate'", "$.arms.x.agent.config"),
     mistake("rate: 0.1", "rate: fast", "must be `float`, but is `str` 'fast'", "$.arms.x.agent.config.rate"),
@@ -146,6 +149,25 @@ def test_a_change_that_leads_nowhere_is_refused(tmp_path: Path, change: str, mes
     path.write_text(GOOD)
     with pytest.raises(SpecError, match=message):
         yaml_file.read(path, [change])
+
+
+def test_an_anchor_may_be_merged(tmp_path: Path) -> None:
+    path = tmp_path / "good.yaml"
+    path.write_text(GOOD.replace("{steps: 10, exam_every: 5}", "{<<: {steps: 10}, exam_every: 5}"))
+    assert yaml_file.read(path).budget.steps == 10
+
+
+def test_a_file_that_is_no_text_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "spec.yaml").write_bytes(bytes(range(256)))
+    with pytest.raises(SpecError, match="must be text"):
+        yaml_file.read(tmp_path / "spec.yaml")
+
+
+def test_a_reference_stands_alone() -> None:
+    task = {**TINY["tasks"][0], "random": 0, "reference": "y"}
+    arms = {**TINY["arms"], "y": {"after": "seeker", "agent": {"name": "frozen"}}}
+    with pytest.raises(msgspec.ValidationError, match="stands alone"):
+        tiny(tasks=[task], arms=arms)
 
 
 def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from typing import Any, NoReturn
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # one trial, one core; read when torch loads
 
-from rigorl import arguments, contract, estimate, experiment, report
+from rigorl import arguments, contract, estimate, experiment, plan, report
 from rigorl.analysis.curves import Curve
 from rigorl.analysis.scale import ends
 from rigorl.analysis.verdict import Verdict
@@ -90,7 +90,7 @@ def show(args: argparse.Namespace) -> int:
     with closing(_known(args)) as journal:
         verdict = experiment.verdict(spec, journal)
         if args.html:
-            args.html.write_text(report.html(verdict, _figures(spec, journal)))
+            _write(args.html, report.html(verdict, _figures(spec, verdict, journal)))
     print(report.as_json(verdict) if args.json else report.markdown(verdict))
     return FAILED if report.failures(verdict) else DONE
 
@@ -194,18 +194,19 @@ def _pages(spec: Experiment, verdict: Verdict, journal: SqlJournal) -> dict[str,
     return {
         "verdict.md": report.markdown(verdict),
         "verdict.json": report.as_json(verdict),
-        "report.html": report.html(verdict, _figures(spec, journal)),
+        "report.html": report.html(verdict, _figures(spec, verdict, journal)),
         "experiment.json": report.as_json(spec),
     }
 
 
-def _figures(spec: Experiment, journal: SqlJournal) -> list[str]:
+def _figures(spec: Experiment, verdict: Verdict, journal: SqlJournal) -> list[str]:
     """Return the learning curves of the test trials, as far as they were played."""
-    ours = [trial for trial in journal.trials(spec.name) if trial.phase == "test"]
+    chosen = {name: arm.config for name, arm in verdict.arms.items() if arm.config is not None}
+    ours = [t for arm in chosen for t in plan.trials(spec, arm, "test", chosen, spec.seeds.test)]
     reports = journal.reports({trial.id for trial in ours})
     curves: dict[str, list[Curve]] = {}
     for trial in ours:
-        if trial.arm in spec.arms and trial.tasks == spec.tasks and trial.id in reports:
+        if trial.id in reports:
             curves.setdefault(trial.arm, []).append(Curve.of(trial, reports[trial.id]))
     if not curves:
         return []
@@ -219,10 +220,7 @@ def _status(name: str, journal: SqlJournal) -> dict[str, dict[str, Any]]:
     states = journal.states(name)
     reports = journal.reports({state.trial.id for state in states})
     found = live.counts(journal.spec(name), states, reports)
-    return {
-        f"{arm}, {phase}": count._asdict() | {"running": count.running}
-        for (arm, phase), count in found.items()
-    }
+    return {f"{arm}, {phase}": count._asdict() for (arm, phase), count in found.items()}
 
 
 def _next_steps(args: argparse.Namespace) -> str:
@@ -254,6 +252,15 @@ def _stoppable() -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def _write(path: Path, text: str) -> None:
+    try:
+        path.write_text(text)
+    except OSError as error:
+        raise SpecError(
+            f"--html must be a file one can write, but {path}: {error.strerror}; choose another"
+        ) from error
 
 
 def _say(text: str) -> None:

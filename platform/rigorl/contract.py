@@ -90,7 +90,13 @@ def find(name: str) -> Algorithm:
     """Import the algorithm called *name*: a file in rigorl/agents, or any dotted module."""
     module = name if "." in name else HOUSE + name
     try:
-        return cast("Algorithm", importlib.import_module(module))
+        algorithm = importlib.import_module(module)
+    except (TypeError, ValueError) as error:  # `.ppo`, ``
+        raise UnknownAgent(
+            f"an agent must be named, or a dotted module, but is {name!r}"
+            + nearest(name, house_agents()),
+            "$.name",
+        ) from error
     except ModuleNotFoundError as error:
         if error.name is None or not f"{module}.".startswith(f"{error.name}."):
             raise
@@ -99,6 +105,14 @@ def find(name: str) -> Algorithm:
             + nearest(name, house_agents()),
             "$.name",
         ) from error
+    lacking = [part for part in ("Config", "make") if not hasattr(algorithm, part)]
+    if lacking:
+        raise UnknownAgent(
+            f"an agent's module must have Config and make, but {name!r} lacks "
+            f"{', '.join(lacking)}{nearest(name, house_agents())}",
+            "$.name",
+        )
+    return cast("Algorithm", algorithm)
 
 
 def house_agents() -> list[str]:

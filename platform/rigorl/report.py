@@ -146,7 +146,7 @@ def status(found: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> str:
             ]
             for what, c in arms.items()
         ]
-        head = ["arm, phase", "finished", "begun", "failed", "steps", "score"]
+        head = ["arm, phase", "finished", "running", "failed", "steps", "score"]
         pages.append(f"# {study}\n\n{table(head, rows)}\n")
     return "\n".join(pages) or "nothing was run yet\n"
 

@@ -57,6 +57,12 @@ class TaskSpec(Spec, frozen=True):
                 "random and reference must be given together, but task "
                 f"{self.name!r} has only one; add the other, or drop both to keep raw returns"
             )
+        ends = [end for end in (self.random, self.reference) if isinstance(end, float)]
+        if not all(map(math.isfinite, ends)):
+            raise ValueError(
+                f"random and reference must be finite, but are {self.random} and "
+                f"{self.reference} for task {self.name!r}; correct them"
+            )
         if isinstance(self.random, float) and self.random == self.reference:
             raise ValueError(
                 f"reference must differ from random, but both are {self.random} for task "
@@ -201,6 +207,12 @@ class Experiment(Spec, frozen=True):
                 raise ValueError(
                     f"reference must be a number or an arm, but is {task.reference!r} for task "
                     f"{task.name!r}; the arms are {', '.join(self.arms)}"
+                )
+            if isinstance(task.reference, str) and self.arms[task.reference].after:
+                raise ValueError(
+                    "reference must be an arm that stands alone, but "
+                    f"{task.reference!r} comes after {self.arms[task.reference].after!r}; "
+                    "choose another arm, or give a number"
                 )
 
     def _check_after(self) -> None:

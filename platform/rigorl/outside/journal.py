@@ -21,6 +21,7 @@ from rigorl.spec import Experiment
 from rigorl.trial import Beat, Event, Failure, Report, Trial
 
 Config = Mapping[str, Any]
+DatabaseError = SQLAlchemyError
 meta = sa.MetaData()
 studies = Table(
     "rigorl_studies",
@@ -150,14 +151,22 @@ class SqlJournal:
             told.setdefault(row.report.trial, []).append(row.report)
         return told
 
-    def rows(self, of: Collection[str], since: int = 0) -> list[Row]:
-        """Return what was reported after row *since*, in the order in which it came."""
+    def rows(self, of: Collection[str] = (), study: str | None = None, since: int = 0) -> list[Row]:
+        """Return what was reported after row *since* of these trials, or of all of *study*.
+
+        In the order in which it came.
+        """
         query = (
             sa.select(reports.c.seq, batches.c.at, reports.c.body)
             .join(batches, batches.c.id == reports.c.batch)
-            .where(reports.c.seq > since, reports.c.trial.in_(sorted(of)))
+            .where(reports.c.seq > since)
             .order_by(reports.c.seq)
         )
+        if study is None:
+            query = query.where(reports.c.trial.in_(sorted(of)))
+        else:
+            query = query.join(trials, trials.c.id == reports.c.trial)
+            query = query.where(trials.c.study == study)
         with self._transaction() as db:
             found = db.execute(query).fetchall()
         return [Row(seq, at, msgspec.msgpack.decode(b, type=Report)) for seq, at, b in found]
@@ -189,12 +198,6 @@ class SqlJournal:
         with self._transaction() as db:
             text = db.scalar(sa.select(studies.c.spec).where(studies.c.name == name))
         return msgspec.json.decode(text or b"null", type=Experiment)
-
-    def count(self, study: str) -> int:
-        """Return the number of trials of *study* of which anything was ever recorded."""
-        query = sa.select(sa.func.count()).where(trials.c.study == study)
-        with self._transaction() as db:
-            return int(db.scalar(query) or 0)
 
     def trials(self, study: str) -> list[Trial]:
         """Return the trials of *study* of which anything was ever recorded."""
@@ -238,6 +241,13 @@ class SqlJournal:
         with self._transaction() as db:
             return {row.what: (row.run, row.seq) for row in db.execute(query)}
 
+    def forget_mirrored(self, target: str, study: str) -> None:
+        """Note that nothing of *study* is shown at *target*."""
+        ours = sa.select(trials.c.id).where(trials.c.study == study)
+        of_study = mirrored.c.what.in_(ours) | (mirrored.c.what == f"study:{study}")
+        with self._transaction() as db:
+            db.execute(mirrored.delete().where(mirrored.c.target == target, of_study))
+
     def mark_mirrored(self, target: str, what: str, run: str, seq: int) -> None:
         """Note that *what* is shown in *run* at *target* up to row *seq*."""
         with self._transaction() as db:
@@ -251,7 +261,7 @@ class SqlJournal:
         try:
             with self.engine.begin() as db:
                 yield db
-        except SQLAlchemyError as error:
+        except DatabaseError as error:
             raise JournalError(
                 f"the journal must be a database one can read and write, but {self.url} says: "
                 f"{str(error).splitlines()[0]}; see that the place exists and is yours"

@@ -22,6 +22,8 @@ from rigorl.trial import Report
 
 EVERY_TABLE, EVERY_LINE = 1.0, 5.0
 """Seconds between two looks, on a terminal and elsewhere."""
+FRESH = 60.0
+"""Seconds since the last sign of life after which a trial no longer counts as running."""
 MEMORY = 20.0
 """Seconds over which the rate is taken."""
 
@@ -30,17 +32,15 @@ class Count(NamedTuple):
     """What is known of one arm in one phase."""
 
     planned: int
-    begun: int
+    running: int
     finished: int
     failed: int
     share: float
     """Of the steps planned, how many were made."""
     score: float | None
     """Mean of the final scores of trials that finished; while tuning, the best of them."""
-
-    @property
-    def running(self) -> int:
-        return self.begun - self.finished - self.failed
+    left: float
+    """Share of the steps planned that may still come: a trial that was pruned makes no more."""
 
 
 class Progress:
@@ -84,7 +84,7 @@ class Progress:
         rate = (made - before) / span if span > 1 else 0.0
         steps = self.spec.budget.steps
         left = sum(
-            (1 - count.share) * count.planned * steps * self._stages(phase)
+            count.left * count.planned * steps * self._stages(phase)
             for (_, phase), count in found.items()
         )
         return found, rate, left / rate if rate > 0 else None
@@ -125,8 +125,11 @@ def counts(
     """Return what is known of each arm in each phase, what is not begun included."""
     found: dict[tuple[str, str], Count] = {}
     for (arm, phase), planned in plan.counts(spec).items():
-        ours = [s for s in states if (s.trial.arm, s.trial.phase) == (arm, phase)]
+        ours = [
+            s for s in states if (s.trial.arm, s.trial.phase) == (arm, phase) and _is_of(spec, s)
+        ]
         made = sum(_made(state) for state in ours)
+        ended = sum(not state.finished and not _is_running(state) for state in ours)
         stages = 1 if phase == "scale" else len(spec.tasks)
         scores = [
             search.value(s.trial, reports[s.trial.id][-1])
@@ -136,13 +139,33 @@ def counts(
         mean = max if phase == "tune" else lambda x: sum(x) / len(x)
         found[arm, phase] = Count(
             planned=planned,
-            begun=len(ours),
+            running=sum(_is_running(state) for state in ours),
             finished=sum(state.finished for state in ours),
             failed=sum(state.failure is not None for state in ours),
-            share=min(1.0, made / (planned * stages * spec.budget.steps)),
+            share=made / (planned * stages * spec.budget.steps),
+            left=max(0.0, 1 - ended / planned - _share(ours, planned, stages, spec)),
             score=mean(scores) if scores else None,
         )
     return found
+
+
+def _is_of(spec: Experiment, state: State) -> bool:
+    """A study keeps the trials of earlier versions of its spec; they do not count."""
+    trial = state.trial
+    seeds = spec.seeds.tune if trial.phase == "tune" else spec.seeds.test
+    known = all(task in spec.tasks for task in trial.tasks)
+    return known and trial.budget == spec.budget and trial.seed in seeds
+
+
+def _is_running(state: State) -> bool:
+    fresh = time.time() * 1000 - state.at < FRESH * 1000
+    return fresh and not state.finished and state.failure is None
+
+
+def _share(states: Sequence[State], planned: int, stages: int, spec: Experiment) -> float:
+    """Return the share of the steps planned that those made who finished or still run."""
+    made = sum(_made(state) for state in states if state.finished or _is_running(state))
+    return made / (planned * stages * spec.budget.steps)
 
 
 def _made(state: State) -> int:

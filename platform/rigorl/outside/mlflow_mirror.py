@@ -12,30 +12,34 @@ the program, and that not for long; the next run catches up.
 import logging
 import math
 import os
+import shutil
 import subprocess
 import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 os.environ.update(MLFLOW_DISABLE_TELEMETRY="true", DO_NOT_TRACK="true")
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")  # the mirror itself tries again
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
 
 from mlflow import MlflowClient
-from mlflow.entities import Metric, Param, RunTag
+from mlflow.entities import Metric, Param
 from mlflow.exceptions import MlflowException
 from requests.exceptions import RequestException
 
 from rigorl.analysis.curves import Curve
-from rigorl.outside.journal import Row, SqlJournal
+from rigorl.outside.journal import DatabaseError, Row, SqlJournal
 from rigorl.spec import Experiment
 from rigorl.trial import Report, Trial, fingerprint
 
 BATCH = 1_000
+LONGEST = 6_000
+"""Characters of a parameter, at most, that MLflow takes."""
 EVERY = 2.0
 """Seconds between two looks at the journal."""
-AWAY = (MlflowException, RequestException, OSError)
+AWAY = (MlflowException, RequestException, OSError, DatabaseError)
+PATIENCE = 30.0
+"""Seconds that the end of the program waits for a round that is under way."""
 logging.getLogger("mlflow").setLevel(logging.ERROR)
 logging.getLogger("alembic").setLevel(logging.ERROR)
 
@@ -76,7 +80,10 @@ class Mirror:
         *scales* are the returns that count as 0 and 1 on each task, once all are known.
         """
         self._stop.set()
-        self._thread.join()
+        self._thread.join(PATIENCE)
+        if self._thread.is_alive():
+            self.trouble = self.trouble or "it does not answer"
+            return
         try:
             self._catch_up()
             if self.measured and scales:
@@ -86,6 +93,7 @@ class Mirror:
                 client.log_text(run, text, name)
             self._end_trials()
             client.set_terminated(run, status)
+            self.trouble = None
         except AWAY as error:
             self.trouble = str(error).splitlines()[0]
 
@@ -101,11 +109,12 @@ class Mirror:
         if self._client is None:
             client = MlflowClient(tracking_uri=self.uri)
             found = client.get_experiment_by_name(self.spec.name)
-            self._home = (
-                found.experiment_id
-                if found
-                else client.create_experiment(self.spec.name, artifact_location=self.artifacts)
-            )
+            if found is None:  # a fresh MLflow: what an earlier one was shown is not there
+                self.journal.forget_mirrored(self.uri, self.spec.name)
+                place = self.artifacts
+                self._home = client.create_experiment(self.spec.name, artifact_location=place)
+            else:
+                self._home = found.experiment_id
             self.shown = self.journal.mirrored(self.uri)
             self._client = client
         return self._client
@@ -113,11 +122,11 @@ class Mirror:
     def _catch_up(self) -> None:
         """Show every row of the journal that is not shown yet, in its order."""
         self._connected()
-        if len(self.trials) < self.journal.count(self.spec.name):
-            self.trials = {t.id: t for t in self.journal.trials(self.spec.name)}
-        for row in self.journal.rows(self.trials, since=self.seen):
+        for row in self.journal.rows(study=self.spec.name, since=self.seen):
             self.rows.setdefault(row.report.trial, []).append(row)
             self.seen = row.seq
+        if self.rows.keys() - self.trials.keys():
+            self.trials = {t.id: t for t in self.journal.trials(self.spec.name)}
         for trial, rows in self.rows.items():
             _, shown = self.shown.get(trial, ("", 0))
             if rows[-1].seq > shown:
@@ -133,25 +142,30 @@ class Mirror:
             for name, value in self._metrics(row.report, curve.upto(n + 1)).items()
         ]
         self._log(run, metrics)
-        self._mark(trial.id, run, rows[-1].seq)
         if rows[-1].report.finished:
             client.set_terminated(run, "FINISHED", end_time=rows[-1].at)
+        self._mark(trial.id, run, rows[-1].seq)
 
     def _show_continual(self, scales: Mapping[str, tuple[float, float]]) -> None:
-        """Show the continual measures of all exams, now that the scales were measured."""
+        """Show the continual measures of all exams, now that the scales were measured.
+
+        With more test seeds a measured scale moves, and all measures with it: their names say
+        on which scale they are, so that no point contradicts another one.
+        """
+        mark = fingerprint(scales)[:4]
         for trial, rows in self.rows.items():
             if len(self.trials[trial].tasks) > 1:
                 curve = Curve.of(self.trials[trial], [row.report for row in rows]).scaled(scales)
                 metrics = [
                     Metric(name, value, row.at, int(curve.total_step_N[n]))
                     for n, row in enumerate(rows)
-                    for name, value in self._continual(curve.upto(n + 1)).items()
+                    for name, value in self._continual(curve.upto(n + 1), f"-{mark}").items()
                 ]
                 self._log(self.shown[trial][0], metrics)
 
-    def _continual(self, curve: Curve) -> dict[str, float]:
+    def _continual(self, curve: Curve, mark: str = "") -> dict[str, float]:
         found = curve.continual(self.spec.windows) if len(curve.tasks) > 1 else {}
-        return {f"continual/{name}": v for name, v in found.items() if math.isfinite(v)}
+        return {f"continual{mark}/{name}": v for name, v in found.items() if math.isfinite(v)}
 
     def _log(self, run: str, metrics: Sequence[Metric]) -> None:
         for first in range(0, len(metrics), BATCH):
@@ -178,24 +192,24 @@ class Mirror:
                 "trial": trial.id,
                 "config": fingerprint(trial.agent),
             }
-            params = {"agent": trial.agent.name, **trial.agent.config}
             name = f"{trial.arm} {trial.phase} seed {trial.seed}"
-            self._mark(trial.id, self._new_run(name, tags, params), 0)
+            self._new_run(trial.id, name, tags)
+            params = {"agent": trial.agent.name, **trial.agent.config}
+            values = [Param(key, str(value)[:LONGEST]) for key, value in params.items()]
+            self._connected().log_batch(self.shown[trial.id][0], params=values)
         return self.shown[trial.id][0]
 
     def _study_run(self) -> str:
         what = f"study:{self.spec.name}"
         if what not in self.shown:
             tags = {"study": self.spec.name, "mlflow.note.content": self.spec.question}
-            self._mark(what, self._new_run(self.spec.name, tags | _provenance(), {}), 0)
+            self._new_run(what, self.spec.name, tags | _provenance())
         return self.shown[what][0]
 
-    def _new_run(self, name: str, tags: Mapping[str, str], params: Mapping[str, Any]) -> str:
-        client = self._connected()
-        run = client.create_run(self._home, tags=dict(tags), run_name=name)
-        values = [Param(key, str(value)) for key, value in params.items()]
-        client.log_batch(run.info.run_id, params=values, tags=[RunTag("by", "rigorl")])
-        return str(run.info.run_id)
+    def _new_run(self, what: str, name: str, tags: Mapping[str, str]) -> None:
+        """Make the run of *what*, and note it at once: a run that is forgotten is made again."""
+        run = self._connected().create_run(self._home, tags=dict(tags), run_name=name)
+        self._mark(what, str(run.info.run_id), 0)
 
     def _mark(self, what: str, run: str, seq: int) -> None:
         self.journal.mark_mirrored(self.uri, what, run, seq)
@@ -213,6 +227,8 @@ class Mirror:
 def _provenance() -> dict[str, str]:
     """Return which code this is, as far as git knows."""
     here = Path(__file__).parent
+    if shutil.which("git") is None:
+        return {}
     said = subprocess.run(
         ["git", "describe", "--always", "--dirty", "--abbrev=40"],  # noqa: S607
         cwd=here,

@@ -13,7 +13,7 @@ from rigorl.spec import Arm, Experiment
 
 
 class _Strict(yaml.SafeLoader):
-    """YAML 1.2 as people expect it: 3e-4 is a number, `no` is a word, a key is given once."""
+    """YAML as people expect it: 3e-4 is a number, `no` is a word, a key is given once."""
 
     yaml_implicit_resolvers = {  # noqa: RUF012  PyYAML's own way
         first: [
@@ -23,8 +23,9 @@ class _Strict(yaml.SafeLoader):
     }
 
     def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
-        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
-        for (node_key, _), key in zip(node.value, keys, strict=True):
+        own = [pair for pair in node.value if pair[0].tag != "tag:yaml.org,2002:merge"]
+        keys = [self.construct_object(key, deep=True) for key, _ in own]
+        for (node_key, _), key in zip(own, keys, strict=True):
             if keys.count(key) > 1:
                 line = node_key.start_mark.line + 1
                 raise SpecError(
@@ -52,6 +53,8 @@ def read(path: Path, changes: Sequence[str] = ()) -> Experiment:
         for change in changes:
             _change(raw, change)
         return parse(raw)
+    except UnicodeDecodeError as error:
+        raise SpecError(f"a spec must be text, but {path} is not; is it the right file?") from error
     except OSError as error:
         raise SpecError(
             f"a spec must be a file one can read, but {path}: {error.strerror}"
