@@ -189,7 +189,8 @@ def save_policy(policy: Policy, folder: Path) -> None:
 def load_policy(folder: Path) -> Policy:
     """Return the policy that `save_policy` wrote into *folder*."""
     module = msgspec.json.decode((folder / POLICY).read_bytes())["module"]
-    return find(module).load_policy(folder)
+    policy: Policy = importlib.import_module(module).load_policy(folder)
+    return policy
 
 
 def load_policies(folder: Path) -> dict[str, Policy]:
