@@ -41,6 +41,6 @@ def searching() -> Experiment:
             {"name": "half", "env": "helpers.worlds:Target-v0", "kwargs": {"noise": 0.01}},
             {"name": "less", "env": "helpers.worlds:Target-v0", "kwargs": {"target": 0.3}},
         ],
-        budget={"steps": 20, "exam_every": 5, "exam_episodes": 2, "dense": [1, 2, 4]},
+        budget={"steps": 20, "exam_every": 10, "exam_episodes": 1, "dense": [1, 3]},
         seeds={"tune": [10, 11], "test": [0, 1, 2]},
     )

@@ -127,7 +127,7 @@ def test_pruning_saves_steps(searching: Experiment) -> None:
     assert sum(map(len, pruned.told.values())) < sum(map(len, whole.told.values()))
 
 
-@pytest.mark.parametrize("after", [1, 10, 40, 90])
+@pytest.mark.parametrize("after", [1, 12, 40])
 def test_a_driver_that_died_changes_nothing(
     searching: Experiment, after: int, tmp_path: Path
 ) -> None:

@@ -31,7 +31,7 @@ def test_a_trial_needs_none_of_the_foreign_systems() -> None:
     foreign = ["ray", "mlflow", "optuna", "yaml", "sqlalchemy", "plotly", "pandas"]
     code = (
         f"import sys; sys.modules.update(dict.fromkeys({foreign}));"
-        "import rigorl.experiment, rigorl.run, rigorl.report, rigorl.agents.ppo"
+        "import rigorl.experiment, rigorl.run, rigorl.report, rigorl.agents.frozen"
     )
     subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT / "platform")
 
