@@ -99,6 +99,16 @@ def test_a_bug_and_a_nan_are_named_and_the_others_go_on(tmp_path: Path) -> None:
     assert causes["broken"][1]
 
 
+def test_a_worker_that_dies_each_time_is_given_up_and_the_others_go_on(tmp_path: Path) -> None:
+    dead = {"agent": {"name": "helpers.seeker", "config": {"die_at": 3}}}
+    spec = tiny(arms={"dead": dead, **TINY["arms"]}, seeds={"test": [0]})
+    verdict = on_ray(spec, Memory(), tmp_path)
+    assert verdict.arms["seeker"].complete
+    (mishap,) = verdict.failures
+    assert "its worker died 3 times" in mishap.cause
+    assert not mishap.lasting
+
+
 def test_an_arm_after_another_finds_its_policies(tmp_path: Path) -> None:
     arms = {"placebo": {"after": "seeker", "agent": {"name": "frozen"}}, **TINY["arms"]}
     verdict = on_ray(tiny(arms=arms), Memory(), tmp_path)

@@ -70,9 +70,12 @@ class Seeker:
     def _misbehave(self, step: int) -> None:
         if self.updates == self.config.raise_at:
             raise ZeroDivisionError(f"a bug at step {step}")
-        if self.updates == self.config.die_at and not Path(self.config.scar).exists():
-            Path(self.config.scar).touch()
-            os._exit(1)
+        if self.updates == self.config.die_at:
+            if not self.config.scar:
+                os._exit(1)  # each time
+            if not Path(self.config.scar).exists():
+                Path(self.config.scar).touch()
+                os._exit(1)
 
     def policies(self) -> Mapping[str, Policy]:
         return {"constant": Constant(self.at)}
