@@ -33,7 +33,8 @@ def test_a_trial_needs_none_of_the_foreign_systems() -> None:
         f"import sys; sys.modules.update(dict.fromkeys({foreign}));"
         "import rigorl.experiment, rigorl.run, rigorl.report, rigorl.agents.frozen"
     )
-    subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT / "platform")
+    done = subprocess.run([sys.executable, "-c", code], check=False, cwd=ROOT / "platform")
+    assert done.returncode == 0
 
 
 def test_the_core_needs_no_torch() -> None:
@@ -41,4 +42,5 @@ def test_the_core_needs_no_torch() -> None:
         "import sys; sys.modules['torch'] = None;"
         "import rigorl.experiment, rigorl.run, rigorl.report, rigorl.agents.uniform"
     )
-    subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT / "platform")
+    done = subprocess.run([sys.executable, "-c", code], check=False, cwd=ROOT / "platform")
+    assert done.returncode == 0

@@ -66,18 +66,18 @@ def test_exam_seeds_depend_on_trial_and_task_alone() -> None:
     assert len({r.scores for r in told}) == 1
 
 
-@pytest.mark.parametrize("cut", range(1, 90, 7))
+@pytest.mark.parametrize("cut", [1, 8, 15, 22, 29, 38, 39, 40, 50, 64, 78, 79])
 def test_an_interrupted_run_is_the_uninterrupted_one(cut: int, tmp_path: Path) -> None:
     whole = list(play(Bundle(trials=(trial(),)), Alone(), tmp_path / "whole"))
     told: dict[Any, Report] = {}
     for attempt in range(2):
         events = play(Bundle(trials=(trial(),)), Alone(), tmp_path / "cut")
         for i, event in enumerate(events):
+            if attempt == 0 and i == cut:
+                break  # as if killed: nothing more is saved, and this event never arrived
             if isinstance(event, Report):
                 key = event.stage, event.step, event.update
                 assert told.setdefault(key, event) == event
-            if attempt == 0 and i == cut:
-                break  # as if the process were killed: nothing more is saved
         else:
             break
     encoded = [msgspec.msgpack.encode(report) for report in told.values()]

@@ -224,17 +224,18 @@ def _status(name: str, journal: SqlJournal) -> dict[str, dict[str, Any]]:
 
 
 def _next_steps(args: argparse.Namespace) -> str:
-    """Say where to look, and what to try."""
+    """Say where to look, and what to try, in the words of this very call."""
     home = "" if args.home == Path(".rigorl") else f" --home {args.home}"
+    rigorl = sys.argv[0] if Path(sys.argv[0]).name == "rigorl" else "rigorl"
     return "\n".join(
         [
             "",
             "What next:",
-            f"  rigorl ui{home}    every run, metric and figure, at http://127.0.0.1:5000"
+            f"  {rigorl} ui{home}    every run, metric and figure, at http://127.0.0.1:5000"
             if args.mlflow != "none"
-            else f"  rigorl status{home}    how far every study is",
-            f"  rigorl report {args.spec}{home} --html report.html    the verdict with its curves",
-            f"  rigorl run {args.spec}{home}    again: it plays nothing twice",
+            else f"  {rigorl} status{home}    how far every study is",
+            f"  {rigorl} report {args.spec}{home} --html report.html    verdict and curves",
+            f"  {rigorl} run {args.spec}{home}    again: it plays nothing twice",
         ]
     )
 

@@ -16,7 +16,7 @@ from rigorl.analysis.verdict import Verdict, judge
 from rigorl.plan import Agenda, Story
 from rigorl.search import Outcome
 from rigorl.spec import Arm, Experiment, Search
-from rigorl.trial import Bundle, Event, Failure, Phase, Report, Trial
+from rigorl.trial import Bundle, Event, Failure, Report, Trial
 
 Config = Mapping[str, Any]
 Ask = Callable[[Search, int, Sequence[Outcome]], Config]
@@ -94,7 +94,7 @@ def _stories(
     for arm in sorted(spec.arms, key=lambda arm: (_depth(spec, arm), not spec.arms[arm].search)):
         waits = {before for before in (spec.arms[arm].after,) if before}
         if arm in _needed_for_tuning(spec):
-            tune = _played(spec, arm, "tune", chosen, journal)
+            tune = _on_tuning_seeds(spec, arm, chosen, journal)
             yield Story(f"{arm}:tune", frozenset(waits | _tunes(waits)), tune)
         yield Story(arm, frozenset(waits | _tunes(waits)), _arm(spec, arm, chosen, journal, ask))
     yield Story(":random", frozenset(), _random(spec, journal))
@@ -120,11 +120,10 @@ def _needed_for_tuning(spec: Experiment) -> set[str]:
     return needed
 
 
-def _played(
-    spec: Experiment, arm: str, phase: Phase, chosen: Mapping[str, Config], journal: Journal
+def _on_tuning_seeds(
+    spec: Experiment, arm: str, chosen: Mapping[str, Config], journal: Journal
 ) -> Iterator[list[Bundle]]:
-    seeds = spec.seeds.tune if phase == "tune" else spec.seeds.test
-    trials = plan.trials(spec, arm, phase, chosen, seeds)
+    trials = plan.trials(spec, arm, "tune", chosen, spec.seeds.tune)
     yield _left([Bundle(trials=(trial,)) for trial in trials], journal)
 
 
