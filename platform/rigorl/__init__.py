@@ -5,6 +5,7 @@ Read the house from the ground up; a file imports only from lines above its own.
 
     seeds       where every random number comes from
     errors      what can go wrong, and how we say it
+    crash       named places to die at, for tests that kill
     spec        what an experiment is         (the only thing a person writes)
     trial       what travels between machines (the only thing a machine writes)
     tasks       where agents act and are examined
