@@ -1,4 +1,4 @@
-"""What travels between machines: orders (Trial, Bundle) and answers (Report, Failure, Beat)."""
+"""What travels between machines: orders (Trial, Bundle) and answers (the events)."""
 
 import hashlib
 from typing import Any, Literal
@@ -46,6 +46,19 @@ class Bundle(Struct, frozen=True, kw_only=True):
         return self.trials[0].id
 
 
+class Start(Struct, frozen=True, kw_only=True, tag="start"):
+    """A trial is taken up, newborn or from a checkpoint. Never part of a result.
+
+    `note` says which checkpoints were corrupt, why, and where it went on from instead.
+    """
+
+    trial: str
+    stage: int
+    step: int
+    host: str
+    note: str = ""
+
+
 class Score(Struct, frozen=True, array_like=True):
     """One policy's exam on one task. `returns` is episode x objective."""
 
@@ -75,12 +88,18 @@ class Report(Struct, frozen=True, kw_only=True, tag="report"):
 
 
 class Beat(Struct, frozen=True, kw_only=True, tag="beat"):
-    """A sign of life between reports. Never part of a result."""
+    """A sign of life between reports. Never part of a result.
+
+    `saved`: the run stands at a checkpoint, or has ended, so to stop it now costs nothing.
+    """
 
     trial: str
     stage: int
     step: int
     update: int
+    seconds: dict[str, float] = {}
+    """What this attempt has spent so far on "learn", "exam" and "checkpoint"."""
+    saved: bool = False
 
 
 class Failure(Struct, frozen=True, kw_only=True, tag="failure"):
@@ -93,7 +112,7 @@ class Failure(Struct, frozen=True, kw_only=True, tag="failure"):
     lasting: bool
 
 
-Event = Report | Failure | Beat
+Event = Start | Report | Failure | Beat
 
 
 def fingerprint(what: Any) -> str:

@@ -10,7 +10,7 @@ from rigorl.errors import DivergedError
 from rigorl.plan import Agenda
 from rigorl.run import play
 from rigorl.spec import Experiment
-from rigorl.trial import Beat, Bundle, Event, Failure, Report, Trial
+from rigorl.trial import Beat, Bundle, Event, Failure, Report, Start, Trial
 
 Config = Mapping[str, Any]
 I = TypeVar("I")  # noqa: E741
@@ -47,10 +47,14 @@ class InProcess:
 
 
 def pulses(bundle: Bundle, storage: Path | None) -> Generator[list[Event]]:
-    """Play *bundle* and yield what happens: a report at once, beats once in a while."""
+    """Play *bundle* and yield what happens: beats once in a while, all else at once.
+
+    A beat that tells of a checkpoint is not held back: then a stop costs least.
+    """
     pulse = time.monotonic()
     for event in play(bundle, Alone(), storage):
-        if not isinstance(event, Beat) or time.monotonic() - pulse >= PULSE:
+        now = not isinstance(event, Beat) or event.saved
+        if now or time.monotonic() - pulse >= PULSE:
             pulse = time.monotonic()
             yield [event]
 
@@ -76,7 +80,7 @@ class Memory:
                     self.failed[event.trial] = event
                 case Report():
                     self._insert_or_compare(event)
-                case Beat():
+                case Beat() | Start():
                     pass
 
     def _insert_or_compare(self, report: Report) -> None:

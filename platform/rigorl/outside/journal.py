@@ -142,8 +142,7 @@ class SqlJournal:
                 if isinstance(event, Failure):
                     _replace(db, failures, "trial", _failure_row(event))
                 elif isinstance(event, Beat):
-                    row = msgspec.structs.asdict(event) | {"at": _now()}
-                    _replace(db, beats, "trial", row)
+                    _replace(db, beats, "trial", _beat_row(event))
 
     def reports(self, of: Collection[str]) -> Mapping[str, Sequence[Report]]:
         told: dict[str, list[Report]] = {}
@@ -334,6 +333,11 @@ def _report_row(report: Report) -> dict[str, Any]:
 def _failure_row(failure: Failure) -> dict[str, Any]:
     body = msgspec.msgpack.encode(failure)
     return {"trial": failure.trial, "lasting": failure.lasting, "body": body}
+
+
+def _beat_row(beat: Beat) -> dict[str, Any]:
+    there = {column.name for column in beats.c} & {*beat.__struct_fields__}
+    return {name: getattr(beat, name) for name in there} | {"at": _now()}
 
 
 def _replace(db: sa.Connection, table: Table, key: str, row: dict[str, Any]) -> None:
