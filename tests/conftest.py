@@ -24,6 +24,12 @@ def tiny(**changes: Any) -> Experiment:
     return msgspec.convert({**TINY, **changes}, Experiment)
 
 
+@pytest.fixture(autouse=True)
+def _no_wait_for_the_disk(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No test loses power, and a tiny trial would spend most of its time on `fsync`."""
+    monkeypatch.setattr(os, "fsync", lambda _: None)
+
+
 @pytest.fixture
 def spec() -> Experiment:
     return tiny()

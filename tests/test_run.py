@@ -1,39 +1,24 @@
 """One trial: exams when they are due, checkpoints that change nothing, failures that say why."""
 
 import re
-from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
+from socket import gethostname
 from typing import Any
 
 import msgspec
 import pytest
+from msgspec.structs import replace
 
 from conftest import tiny
-from rigorl.errors import IncompleteResults
-from rigorl.outside.in_process import Alone
+from helpers.trials import HALF, encoded, reports, trial, until_saved
+from rigorl.errors import IncompleteResults, StorageError
+from rigorl.outside.in_process import Alone, pulses
 from rigorl.run import Run, play
 from rigorl.spec import AgentSpec, Budget, TaskSpec
-from rigorl.trial import Bundle, Event, Failure, Report, Trial
+from rigorl.trial import Beat, Bundle, Event, Failure, Report, Start, Trial
 
-HALF = TaskSpec(name="half", env="helpers.worlds:Target-v0", kwargs={"target": 0.5})
-MINUS = TaskSpec(name="minus", env="helpers.worlds:Target-v0", kwargs={"target": -0.5})
-
-
-def trial(seed: int = 0, config: dict[str, Any] | None = None, **changes: Any) -> Trial:
-    parts: dict[str, Any] = {
-        "experiment": "tiny",
-        "arm": "seeker",
-        "phase": "test",
-        "agent": AgentSpec(name="helpers.seeker", config=config or {}),
-        "tasks": (HALF, MINUS),
-        "budget": Budget(steps=40, exam_every=10, exam_episodes=2, checkpoint_every=15),
-        "seed": seed,
-    }
-    return Trial(**{**parts, **changes})
-
-
-def reports(events: Iterator[Event]) -> list[Report]:
-    return [event for event in events if isinstance(event, Report)]
+ONE = Bundle(trials=(trial(),))
 
 
 def test_exams_come_on_time_and_at_the_end_of_each_task() -> None:
@@ -66,28 +51,64 @@ def test_exam_seeds_depend_on_trial_and_task_alone() -> None:
     assert len({r.scores for r in told}) == 1
 
 
-@pytest.mark.parametrize("cut", [1, 8, 15, 22, 29, 38, 39, 40, 50, 64, 78, 79])
+@pytest.mark.parametrize("cut", [1, 9, 17, 18, 24, 35, 36, 42, 43, 44, 54, 61, 62, 84, 85, 86])
 def test_an_interrupted_run_is_the_uninterrupted_one(cut: int, tmp_path: Path) -> None:
-    whole = list(play(Bundle(trials=(trial(),)), Alone(), tmp_path / "whole"))
-    told: dict[Any, Report] = {}
-    for attempt in range(2):
-        events = play(Bundle(trials=(trial(),)), Alone(), tmp_path / "cut")
-        for i, event in enumerate(events):
-            if attempt == 0 and i == cut:
-                break  # as if killed: nothing more is saved, and this event never arrived
-            if isinstance(event, Report):
-                key = event.stage, event.step, event.update
-                assert told.setdefault(key, event) == event
-        else:
-            break
-    encoded = [msgspec.msgpack.encode(report) for report in told.values()]
-    assert encoded == [msgspec.msgpack.encode(report) for report in reports(iter(whole))]
+    whole = list(play(ONE, Alone(), tmp_path / "whole"))
+    assert len(whole) == 87
+    # As if killed: nothing more is saved, and the next event never arrives.
+    told = list(islice(play(ONE, Alone(), tmp_path / "cut"), cut))
+    again = list(play(ONE, Alone(), tmp_path / "cut"))
+    both = {(r.stage, r.step, r.update): r for r in reports(told)}
+    assert all(both.get((r.stage, r.step, r.update), r) == r for r in reports(again))
+    assert encoded(told + again) == encoded(whole)
 
 
 def test_a_checkpoint_that_is_not_written_changes_nothing_either(tmp_path: Path) -> None:
-    assert list(play(Bundle(trials=(trial(),)), Alone(), None)) == list(
-        play(Bundle(trials=(trial(),)), Alone(), tmp_path)
-    )
+    def untimed(storage: Path | None) -> list[Event]:
+        events = play(ONE, Alone(), storage)
+        return [replace(e, seconds={}) if isinstance(e, Beat) else e for e in events]
+
+    assert untimed(None) == untimed(tmp_path)
+
+
+def test_it_says_where_it_is_taken_up(tmp_path: Path) -> None:
+    first = next(play(ONE, Alone(), tmp_path))
+    assert first == Start(trial=trial().id, stage=0, step=0, host=gethostname())
+    until_saved(play(ONE, Alone(), tmp_path), 4)
+    again, recovered, *_ = play(ONE, Alone(), tmp_path)
+    assert again == Start(trial=trial().id, stage=1, step=16, host=gethostname())
+    assert isinstance(recovered, Report)
+    assert (recovered.stage, recovered.step) == (1, 10)
+    list(play(ONE, Alone(), tmp_path))
+    over, *recovered_too = play(ONE, Alone(), tmp_path)
+    assert over == Start(trial=trial().id, stage=2, step=0, host=gethostname())
+    assert [(e.stage, e.step) for e in recovered_too if isinstance(e, Report)] == [(1, 40)]
+
+
+@pytest.mark.parametrize("storage", [False, True])
+def test_beats_tell_of_checkpoints_once_all_before_is_told(storage: bool, tmp_path: Path) -> None:
+    events = list(play(ONE, Alone(), tmp_path if storage else None))
+    saved = [(e.stage, e.step) for e in events if isinstance(e, Beat) and e.saved]
+    assert saved == [(0, 16), (0, 32), (1, 0), (1, 16), (1, 32), (2, 0)]
+    *_, report, beat = events
+    assert isinstance(report, Report)
+    assert report.finished
+    assert isinstance(beat, Beat)
+    assert min(beat.seconds["learn"], beat.seconds["exam"]) > 0
+    assert (beat.seconds["checkpoint"] > 0) == storage
+
+
+def test_one_that_stops_at_a_checkpoint_learns_nothing_twice(tmp_path: Path) -> None:
+    before = until_saved(play(ONE, Alone(), tmp_path), 2)
+    start, *after = play(ONE, Alone(), tmp_path)
+    assert isinstance(start, Start)
+    learned = [(e.stage, e.step) for e in before + after if isinstance(e, Beat) and not e.saved]
+    assert len(learned) == len(set(learned))
+
+
+def test_beats_of_checkpoints_are_not_held_back(tmp_path: Path) -> None:
+    told = [event for events in pulses(ONE, tmp_path) for event in events]
+    assert [e.saved for e in told if isinstance(e, Beat)] == [True] * 6
 
 
 def test_final_policies_are_kept_and_given_on(tmp_path: Path) -> None:
@@ -103,6 +124,14 @@ def test_final_policies_are_kept_and_given_on(tmp_path: Path) -> None:
 def test_policies_that_are_not_there_are_asked_for(tmp_path: Path) -> None:
     with pytest.raises(IncompleteResults, match="play that one first"):
         Run(trial(after="0123456789abcdef"), Alone(), tmp_path)
+
+
+def test_policies_that_are_not_what_was_written_are_refused(tmp_path: Path) -> None:
+    first = trial()
+    list(play(ONE, Alone(), tmp_path))
+    (tmp_path / first.id / "policies" / "constant" / "constant.json").write_bytes(b"0.5")
+    with pytest.raises(StorageError, match=f"{first.id} must be as.*constant.json has .*--home"):
+        Run(trial(after=first.id), Alone(), tmp_path)
 
 
 @pytest.mark.parametrize(

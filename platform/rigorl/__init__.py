@@ -12,7 +12,7 @@ Read the house from the ground up; a file imports only from lines above its own.
     plan        spec -> trials, and their order
     search      how a configuration is chosen
     contract    what the platform asks of an algorithm
-    checkpoint  folders that are there whole or not at all
+    checkpoint  where a run stands, in folders that are there whole or not at all
     blocks      parts that agents are built of
     analysis    reports -> numbers one may print
     agents      one file, one algorithm

@@ -193,6 +193,12 @@ def load_policy(folder: Path) -> Policy:
     return policy
 
 
+def save_policies(policies: Mapping[str, Policy], folder: Path) -> None:
+    """Write *policies* into *folder*, each into a folder of its own."""
+    for name, policy in policies.items():
+        save_policy(policy, folder / name)
+
+
 def load_policies(folder: Path) -> dict[str, Policy]:
     """Return the policies in the folders of *folder*, by name."""
-    return {path.name: load_policy(path) for path in sorted(folder.iterdir())}
+    return {path.name: load_policy(path) for path in sorted(folder.iterdir()) if path.is_dir()}

@@ -1,39 +1,24 @@
 """One trial, played on one machine. Knows no Ray and no MLflow."""
 
 import math
-import shutil
 import time
 from collections.abc import Generator, Iterator, Mapping
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import replace
 from pathlib import Path
+from socket import gethostname
 
-import msgspec
 import numpy as np
 
-from rigorl import contract, search
-from rigorl.checkpoint import Appearing
+from rigorl import checkpoint, contract, crash, search
+from rigorl.checkpoint import Found, Place
 from rigorl.contract import Crew, Progress, Span
-from rigorl.errors import IncompleteResults, TrialFailed
+from rigorl.errors import IncompleteResults, StorageError, TrialFailed
 from rigorl.seeds import integer
 from rigorl.tasks.envs import open_world, world_spec
-from rigorl.tasks.exam import Exam, examine
+from rigorl.tasks.exam import examine, order
 from rigorl.tasks.world import Policy
-from rigorl.trial import Beat, Bundle, Event, Failure, Report, Score, Trial
-
-
-class Place(msgspec.Struct):
-    """Where a run stands. Everything here is saved with it."""
-
-    stage: int = 0
-    step: int = 0
-    update: int = 0
-    switched_at: int = 0
-    """Update at which the running stage began."""
-    values: dict[int, float] = {}
-    """What the trial was worth at each rung."""
-    unsaved: list[Report] = []
-    """Reports since the checkpoint before this one: the driver may not have them yet."""
+from rigorl.trial import Beat, Bundle, Event, Failure, Report, Score, Start, Trial
 
 
 class Run:
@@ -47,14 +32,19 @@ class Run:
     def __init__(self, trial: Trial, crew: Crew, storage: Path | None = None) -> None:
         self.trial, self.crew = trial, crew
         self.folder = storage / trial.id if storage else None
-        self.place = Place()
-        self.seconds = {"learn": 0.0, "exam": 0.0}
+        found = checkpoint.newest(self.folder) if self.folder else Found(Place())
+        self.place = place = found.place
+        self.seconds = {"learn": 0.0, "exam": 0.0, "checkpoint": 0.0}
         self.exact = not getattr(contract.find(trial.agent.name), "inexact", False)
         world = world_spec(trial.tasks, trial.budget.num_envs)
         world = replace(world, given=trial.after is not None)
         self.agent = contract.make(trial.agent, world, integer(trial.seed, "agent"))
         self.given = _given(trial, storage)
-        self._load()
+        if found.folder and not self.finished:
+            self.agent.load(found.folder)
+        self.start = Start(
+            trial=trial.id, stage=place.stage, step=place.step, host=gethostname(), note=found.note
+        )
         self.recovered = tuple(self.place.unsaved)
         """Reports that came with the checkpoint; hand them on before going on."""
         self._events = self._play()
@@ -99,24 +89,25 @@ class Run:
                     break
         if place.step - start >= budget.checkpoint_every and place.step < budget.steps:
             self._save()
+            yield self._beat(saved=True)
             return
         if place.step != budget.steps:
             raise RuntimeError(f"learn must end at {budget.steps}, but ended at {place.step}")
         yield self._end_stage(progress)
+        yield self._beat(saved=True)
 
     def _watch(self, learner: Iterator[Progress]) -> Generator[Progress]:
         """Pass *learner* on, timed and checked. Closed where unsafe, go on to a safe yield."""
         progress = None
         while True:
-            clock = time.perf_counter()
             try:
-                progress = next(learner, None)
+                with self._spending("learn"):
+                    progress = next(learner, None)
             except TrialFailed as error:
                 raise TrialFailed(f"{error} ({self._where()})") from error
-            finally:
-                self.seconds["learn"] += time.perf_counter() - clock
             if progress is None:
                 return
+            crash.point("learn")
             for name, value in progress.metrics.items():
                 if not math.isfinite(value):
                     raise TrialFailed(
@@ -164,14 +155,19 @@ class Run:
         finished = place.stage == stages - 1
         report = self._report(progress, rung, stage_ended=True, finished=finished)
         place.stage, place.step, place.switched_at = place.stage + 1, 0, place.update
-        if finished:
-            self._keep_policies()
         self._save()
         return report
 
-    def _beat(self) -> Beat:
+    def _beat(self, *, saved: bool = False) -> Beat:
         place = self.place
-        return Beat(trial=self.trial.id, stage=place.stage, step=place.step, update=place.update)
+        return Beat(
+            trial=self.trial.id,
+            stage=place.stage,
+            step=place.step,
+            update=place.update,
+            seconds=dict(self.seconds),
+            saved=saved,
+        )
 
     def _report(
         self,
@@ -201,57 +197,38 @@ class Run:
 
     def examine(self) -> tuple[Score, ...]:
         """Examine every policy on every task. The seeds do not depend on the arm."""
-        clock = time.perf_counter()
-        budget = self.trial.budget
-        policies = self.agent.policies()
-        exams = [
-            Exam(
-                task=task,
-                policy=policy,
-                seeds=tuple(
-                    integer(self.trial.seed, "exam", task.name, episode)
-                    for episode in range(budget.exam_episodes)
-                ),
-                horizon=budget.exam_horizon,
-            )
-            for task in self.trial.tasks
-            for policy in policies.values()
-        ]
-        names = [(task.name, name) for task in self.trial.tasks for name in policies]
-        results = self.crew.map(examine, exams)
-        scores = tuple(
-            Score(task, policy, tuple(map(tuple, returns_EO.tolist())))
-            for (task, policy), returns_EO in zip(names, results, strict=True)
-        )
-        self.seconds["exam"] += time.perf_counter() - clock
-        return scores
-
-    def _keep_policies(self) -> None:
-        if self.folder is not None:
-            with Appearing(self.folder / "policies") as folder:
-                for name, policy in self.agent.policies().items():
-                    contract.save_policy(policy, folder / name)
+        with self._spending("exam"):
+            policies, scores = self.agent.policies(), []
+            names = [(task.name, name) for task in self.trial.tasks for name in policies]
+            exams = [
+                order(task, policy, self.trial.budget, self.trial.seed)
+                for task in self.trial.tasks
+                for policy in policies.values()
+            ]
+            results = self.crew.map(examine, exams)
+            for (task, policy), returns_EO in zip(names, results, strict=True):
+                scores.append(Score(task, policy, tuple(map(tuple, returns_EO.tolist()))))
+                crash.point("exam")
+            return tuple(scores)
 
     def _save(self) -> None:
-        """Write a checkpoint; the one before it goes when this one stands."""
+        """Write a checkpoint; before the last one, the final policies."""
         if self.folder is not None:
-            name = f"checkpoint-{self.place.stage:04d}-{self.place.step:012d}"
-            with Appearing(self.folder / name) as folder:
-                if not self.finished:
-                    self.agent.save(folder)
-                (folder / "place.msgpack").write_bytes(msgspec.msgpack.encode(self.place))
-            for old in sorted(self.folder.glob("checkpoint-*"))[:-1]:
-                shutil.rmtree(old)
+            with self._spending("checkpoint"):
+                if self.finished:
+                    with checkpoint.appearing(self.folder / "policies") as draft:
+                        contract.save_policies(self.agent.policies(), draft)
+                save = None if self.finished else self.agent.save
+                checkpoint.write(self.folder, self.place, save)
         self.place.unsaved = []
 
-    def _load(self) -> None:
-        """Go to the newest checkpoint, if there is one."""
-        found = sorted(self.folder.glob("checkpoint-*")) if self.folder else []
-        if found:
-            place = (found[-1] / "place.msgpack").read_bytes()
-            self.place = msgspec.msgpack.decode(place, type=Place)
-            if not self.finished:
-                self.agent.load(found[-1])
+    @contextmanager
+    def _spending(self, on: str) -> Iterator[None]:
+        clock = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.seconds[on] += time.perf_counter() - clock
 
 
 def play(bundle: Bundle, crew: Crew, storage: Path | None) -> Iterator[Event]:
@@ -261,6 +238,7 @@ def play(bundle: Bundle, crew: Crew, storage: Path | None) -> Iterator[Event]:
     """
     runs = [Run(trial, crew, storage) for trial in bundle.trials]
     for run in runs:
+        yield run.start
         yield from run.recovered
     try:
         while not _falls_behind(bundle.bars, runs):
@@ -270,7 +248,7 @@ def play(bundle: Bundle, crew: Crew, storage: Path | None) -> Iterator[Event]:
             run = min(going, key=_rung)
             for event in run:
                 yield event
-                if isinstance(event, Report) and event.rung is not None:
+                if _ends_rung(event):
                     break
     except TrialFailed as error:
         place, trial = run.place, run.trial.id
@@ -280,6 +258,13 @@ def play(bundle: Bundle, crew: Crew, storage: Path | None) -> Iterator[Event]:
     finally:
         for run in runs:
             run.close()
+
+
+def _ends_rung(event: Event) -> bool:
+    """Say whether the others may catch up. What ends a stage is saved first, and said to be."""
+    if isinstance(event, Report):
+        return event.rung is not None and not event.stage_ended
+    return isinstance(event, Beat) and event.saved and event.step == 0
 
 
 def _rung(run: Run) -> int:
@@ -302,5 +287,12 @@ def _given(trial: Trial, storage: Path | None) -> dict[str, Policy]:
         raise IncompleteResults(
             f"trial {trial.id} must be given the policies of trial {trial.after}, but there are "
             f"none at {folder}; play that one first, and keep its storage"
+        )
+    fault = checkpoint.verify(folder)
+    if fault is not None:
+        raise StorageError(
+            f"the final policies of trial {trial.after} must be as they were written, for trial "
+            f"{trial.id} comes after it, but {folder}: {fault}; put a copy of them there, or "
+            "play the study in another place with --home"
         )
     return contract.load_policies(folder)

@@ -14,7 +14,8 @@ from gymnasium.vector.utils import batch_space, concatenate, create_empty_array,
 from numpy.typing import NDArray
 
 from rigorl.errors import TrialFailed
-from rigorl.spec import TaskSpec
+from rigorl.seeds import integer
+from rigorl.spec import Budget, TaskSpec
 from rigorl.tasks.envs import open_env
 from rigorl.tasks.world import Policy
 
@@ -35,6 +36,13 @@ class Exam(NamedTuple):
     policy: Policy
     seeds: tuple[int, ...]
     horizon: int | None = None
+
+
+def order(task: TaskSpec, policy: Policy, budget: Budget, seed: int) -> Exam:
+    """Return the exam of *policy* in a trial with root *seed*. It depends on nothing else."""
+    episodes = range(budget.exam_episodes)
+    luck = tuple(integer(seed, "exam", task.name, episode) for episode in episodes)
+    return Exam(task=task, policy=policy, seeds=luck, horizon=budget.exam_horizon)
 
 
 def examine(exam: Exam) -> NDArray[np.float64]:
