@@ -74,7 +74,7 @@ def test_one_process_and_ray_and_a_second_run_print_the_same_verdict(place: Path
     verdict = json.loads(here.stdout)
     assert verdict["arms"]["tuned"]["complete"]
     found = json.loads(rigorl(place, "status", "--json", "--home", "there").stdout)
-    assert found["small"]["tuned, tune"]["finished"] == 3
+    assert found["small"]["arms"]["tuned, tune"]["finished"] == 3
 
 
 @pytest.mark.slow

@@ -19,6 +19,7 @@ from rigorl.trial import Event, Trial
 
 
 def run(spec: Experiment, journal: Memory, storage: Path | None = None) -> Verdict:
+    journal.begin(spec)
     return experiment.run(spec, InProcess(storage), journal, optuna_ask.ask)
 
 

@@ -24,7 +24,7 @@ def trials(searching: Experiment) -> list[Trial]:
 
 
 def test_what_is_not_begun_is_counted_too(searching: Experiment) -> None:
-    found = live.counts(searching, [], {})
+    found = live.counts(searching, [])
     assert {what: count.planned for what, count in found.items()} == plan.counts(searching)
     assert all(count.left == 1.0 and count.share == 0.0 for count in found.values())
 
@@ -35,7 +35,7 @@ def test_finished_running_failed_and_ended_are_told_apart(
     a, b, c = trials
     failure = Failure(trial=c.id, stage=0, step=10, cause="x", lasting=True)
     states = [state(a, finished=True), state(b, 10), state(c, 10, failure=failure)]
-    count = live.counts(searching, states, {})["plain", "test"]
+    count = live.counts(searching, states)["plain", "test"]
     assert (count.finished, count.running, count.failed) == (1, 1, 1)
     assert count.share == pytest.approx((40 + 10 + 10) / 120)
     assert count.left == pytest.approx(1 - 1 / 3 - (40 + 10) / 120)
@@ -45,11 +45,11 @@ def test_a_trial_without_a_sign_of_life_makes_no_more_steps(
     searching: Experiment, trials: list[Trial]
 ) -> None:
     states = [state(trials[0], 10, age=10 * live.FRESH)]
-    count = live.counts(searching, states, {})["plain", "test"]
+    count = live.counts(searching, states)["plain", "test"]
     assert count.running == 0
     assert count.left == pytest.approx(2 / 3)
 
 
 def test_trials_of_an_earlier_version_of_the_spec_do_not_count(searching: Experiment) -> None:
     old = plan.trials(searching, "plain", "test", {}, (77,))
-    assert live.counts(searching, [state(old[0], finished=True)], {})["plain", "test"].finished == 0
+    assert live.counts(searching, [state(old[0], finished=True)])["plain", "test"].finished == 0

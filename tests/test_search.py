@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from conftest import tiny
 from rigorl import plan, search
 from rigorl.outside import optuna_ask
-from rigorl.search import Outcome
+from rigorl.search import Outcome, Standing
 from rigorl.spec import Budget, Choice, Integer, Prune, Real, Search
 from rigorl.trial import Failure, Report, Score, Trial
 
@@ -48,24 +48,32 @@ def test_value_is_normalised_and_counts_only_tasks_that_were_begun() -> None:
     assert search.value(TRIALS[0], both) == pytest.approx((0.5 + 3.0) / 2)
 
 
+def known(*values: dict[int, float], finished: bool = False) -> dict[str, Standing]:
+    return {
+        trial.id: Standing(reached, finished) for trial, reached in zip(TRIALS, values, strict=True)
+    }
+
+
 def test_a_candidate_is_judged_by_its_mean_over_seeds() -> None:
-    reports = {t.id: [report(t, 0, a)] for t, a in zip(TRIALS, (15.0, 25.0), strict=True)}
-    found = search.judge({}, TRIALS, reports, {}, {})
+    both = known({0: 0.5}, {0: 1.5})
+    found = search.judge({}, TRIALS, both, {})
     assert (found.state, found.values) == ("open", {0: 1.0})
-    assert search.judge({}, TRIALS, reports, {}, {0: 1.1}).state == "pruned"
-    assert search.judge({}, TRIALS, reports, {}, {0: 1.0}).state == "open"
+    assert search.judge({}, TRIALS, both, {0: 1.1}).state == "pruned"
+    assert search.judge({}, TRIALS, both, {0: 1.0}).state == "open"
 
 
 def test_a_rung_that_one_seed_has_not_reached_does_not_count() -> None:
-    reports = {TRIALS[0].id: [report(TRIALS[0], 0, -1e9)]}
-    assert search.judge({}, TRIALS, reports, {}, {0: 0.0}).state == "open"
+    assert search.judge({}, TRIALS, known({0: -1e9}, {}), {0: 0.0}).state == "open"
+    one = {TRIALS[0].id: Standing({0: -1e9})}
+    assert search.judge({}, TRIALS, one, {0: 0.0}).state == "open"
 
 
 def test_a_candidate_that_fails_on_one_seed_has_failed() -> None:
     failure = Failure(trial=TRIALS[1].id, stage=0, step=1, cause="nan", lasting=True)
-    reports = {t.id: [report(t, 3, 20.0)] for t in TRIALS}
-    assert search.judge({}, TRIALS, reports, {}, {}).state == "finished"
-    assert search.judge({}, TRIALS, reports, {failure.trial: failure}, {}).state == "failed"
+    both = known({0: 1.0}, {0: 1.0}, finished=True)
+    assert search.judge({}, TRIALS, both, {}).state == "finished"
+    failed = {failure.trial: both[failure.trial]._replace(failure=failure)}
+    assert search.judge({}, TRIALS, both | failed, {}).state == "failed"
 
 
 def test_bars_by_hand() -> None:

@@ -17,11 +17,8 @@ def parser() -> argparse.ArgumentParser:
     verb = _verb(verbs, "plan", "what will it cost? trials, steps, exams, disk, time")
     _spec(verb)
     _json(verb)
-    verb = _verb(verbs, "run", "tune, examine, judge; again, it does only what is left")
-    _spec(verb)
-    _homely(verb)
-    _json(verb)
-    verb.add_argument("--local", action="store_true", help="in this process, without Ray")
+    _run(_verb(verbs, "run", "tune, examine, judge; again, it does only what is left"))
+    _run(_verb(verbs, "resume", "run, and say first what is kept, continued and redone"))
     verb = _verb(verbs, "status", "how far is it?")
     verb.add_argument("spec", nargs="?", type=Path, metavar="SPEC")
     _homely(verb)
@@ -31,6 +28,13 @@ def parser() -> argparse.ArgumentParser:
     _homely(verb)
     _json(verb)
     verb.add_argument("--html", type=Path, metavar="FILE", help="write a page with figures")
+    verb = _verb(verbs, "export", "a study as text, to carry it elsewhere or to compare it")
+    verb.add_argument("study", metavar="STUDY", help="its name, or its YAML file")
+    verb.add_argument("-o", "--out", type=Path, metavar="FILE", help="instead of stdout")
+    _homely(verb)
+    verb = _verb(verbs, "import", "take in what `export` wrote")
+    verb.add_argument("file", type=Path, metavar="FILE")
+    _homely(verb)
     verb = _verb(verbs, "agents", "which algorithms are there, with which settings?")
     verb.add_argument("name", nargs="?", metavar="NAME")
     _json(verb)
@@ -48,6 +52,23 @@ def _verb(verbs: Any, name: str, text: str) -> argparse.ArgumentParser:
     verb: argparse.ArgumentParser = verbs.add_parser(name, help=text, description=text)
     verb.set_defaults(verb=name)
     return verb
+
+
+def _run(verb: argparse.ArgumentParser) -> None:
+    _spec(verb)
+    _homely(verb)
+    _json(verb)
+    verb.add_argument("--local", action="store_true", help="in this process, without Ray")
+    verb.add_argument(
+        "--accept-code",
+        action="store_true",
+        help="keep the trials that other code made",
+    )
+    verb.add_argument(
+        "--fork",
+        action="store_true",
+        help="if this is no longer the study of its name, run it as name-2, name-3...",
+    )
 
 
 def _spec(verb: argparse.ArgumentParser) -> None:
@@ -72,6 +93,12 @@ def _homely(verb: argparse.ArgumentParser) -> None:
         default=Path(os.environ.get("RIGORL_HOME", ".rigorl")),
         metavar="DIR",
         help="journal, policies and MLflow's store (default: RIGORL_HOME or .rigorl)",
+    )
+    verb.add_argument(
+        "--journal",
+        default=os.environ.get("RIGORL_JOURNAL", ""),
+        metavar="URL",
+        help="a database, as postgresql://user@host/name (default: RIGORL_JOURNAL or in home)",
     )
     verb.add_argument(
         "--mlflow",

@@ -5,25 +5,35 @@ stdout is for results, stderr for progress. Exit codes: 0 done, 1 a trial failed
 """
 
 import argparse
+import logging
 import os
-import signal
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager
+from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any, NoReturn
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # one trial, one core; read when torch loads
 
-from rigorl import arguments, contract, estimate, experiment, plan, report
+from rigorl import (
+    arguments,
+    checkpoint,
+    contract,
+    crash,
+    estimate,
+    experiment,
+    opening,
+    plan,
+    report,
+)
 from rigorl.analysis.curves import Curve
 from rigorl.analysis.scale import ends
 from rigorl.analysis.verdict import Verdict
-from rigorl.errors import IncompleteResults, RigorlError, SpecError, Stopped
-from rigorl.experiment import Cluster
+from rigorl.errors import RigorlError, SpecError, Stopped
 from rigorl.outside import live, optuna_ask, yaml_file
-from rigorl.outside.in_process import Alone, InProcess
-from rigorl.outside.journal import SqlJournal, at_home
+from rigorl.outside.in_process import Alone
+from rigorl.outside.journal import SqlJournal, State, export_study, import_study
+from rigorl.outside.signals import Stop
 from rigorl.spec import Experiment
 
 DONE, FAILED, WRONG = 0, 1, 2
@@ -32,8 +42,9 @@ DONE, FAILED, WRONG = 0, 1, 2
 def main(argv: Sequence[str] | None = None) -> int:
     """Do what *argv* asks, and return the exit code."""
     args = arguments.parser().parse_args(argv)
+    _hear_warnings()
     try:
-        with _stoppable():
+        with Stop().listening() as args.stop:
             return VERBS[args.verb](args)
     except RigorlError as error:
         _say(f"rigorl: {error}")
@@ -44,6 +55,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # the reader of stdout has gone
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         return DONE
+
+
+def _hear_warnings() -> None:
+    """Let what the house has to say in between go to stderr, and nobody else's words."""
+    handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("rigorl: %(message)s"))
+    house = logging.getLogger("rigorl")
+    house.handlers, house.propagate = [handler], False
 
 
 def check(args: argparse.Namespace) -> int:
@@ -63,31 +82,48 @@ def check(args: argparse.Namespace) -> int:
 def run(args: argparse.Namespace) -> int:
     """Tune, examine and judge; run again, do only what is left."""
     spec = _checked(args)
-    with closing(at_home(args.home)) as journal:
-        mirror = _mirror(args, journal, spec)
-        status = "KILLED"
-        try:
-            with live.Progress(spec, journal):
-                cluster = _cluster(args, spec)
-                verdict = experiment.run(spec, cluster, journal, optuna_ask.ask)
-            failed = bool(report.failures(verdict))
-            status = "FAILED" if failed else "FINISHED"
-            print(report.as_json(verdict) if args.json else report.markdown(verdict), flush=True)
-        finally:
-            if mirror:
-                ended = status != "KILLED"
-                shown = _pages(spec, verdict, journal) if ended else {}
-                mirror.finish(status, shown, ends(verdict.scales) if ended else None)
-    if mirror and mirror.trouble:
-        _say(f"rigorl: MLflow is behind ({mirror.trouble}); the next run catches up")
-    _say(_next_steps(args))
+    with closing(opening.journal(args)) as journal:
+        if args.fork:
+            spec = _fork(spec, journal)
+        if args.verb == "resume":
+            _say(_resumed(args, spec, journal))
+        verdict, trouble = _play(args, spec, journal)
+        failed = bool(report.failures(verdict))
+        crash.point("verdict")
+        print(report.as_json(verdict) if args.json else report.markdown(verdict), flush=True)
+    if trouble:
+        _say(f"rigorl: MLflow is behind ({trouble}); the next run catches up")
+    _say(_next_steps(args, spec))
     return FAILED if failed else DONE
+
+
+def _play(
+    args: argparse.Namespace, spec: Experiment, journal: SqlJournal
+) -> tuple[Verdict, str | None]:
+    """Return the verdict, and what keeps MLflow from showing everything, if anything does."""
+    mirror = None
+    status = "KILLED"
+    shown: dict[str, str] = {}
+    scales = None
+    try:
+        journal.begin(spec, experiment.codes(spec), accept=args.accept_code)
+        with live.Progress(spec, journal), args.stop.gently():
+            mirror = opening.mirror(args, journal, spec)
+            cluster = opening.cluster(args, spec)
+            verdict = experiment.run(spec, cluster, journal, optuna_ask.ask)
+        status = "FAILED" if report.failures(verdict) else "FINISHED"
+        shown, scales = _pages(spec, verdict, journal), ends(verdict.scales)
+        journal.end("failed" if status == "FAILED" else "done")
+    finally:
+        if mirror:
+            mirror.finish(status, shown, scales)
+    return verdict, mirror.trouble if mirror else None
 
 
 def show(args: argparse.Namespace) -> int:
     """Print the verdict as far as it can be given."""
     spec = yaml_file.read(args.spec, args.set)
-    with closing(_known(args)) as journal:
+    with closing(opening.known_journal(args)) as journal:
         verdict = experiment.verdict(spec, journal)
         if args.html:
             _write(args.html, report.html(verdict, _figures(spec, verdict, journal)))
@@ -97,11 +133,30 @@ def show(args: argparse.Namespace) -> int:
 
 def status(args: argparse.Namespace) -> int:
     """Print how far studies are."""
-    with closing(_known(args)) as journal:
+    with closing(opening.known_journal(args)) as journal:
         known = journal.names()
         wanted = [yaml_file.read(args.spec).name] if args.spec else known
         found = {name: _status(name, journal) for name in wanted if name in known}
     print(report.as_json(found) if args.json else report.status(found))
+    return DONE
+
+
+def carry_out(args: argparse.Namespace) -> int:
+    """Print a study as text."""
+    with closing(opening.known_journal(args)) as journal:
+        text = "".join(f"{line}\n" for line in export_study(journal, opening.study(args, journal)))
+    if args.out:
+        _write(args.out, text)
+    else:
+        print(text, end="")
+    return DONE
+
+
+def carry_in(args: argparse.Namespace) -> int:
+    """Take in what `export` wrote."""
+    lines = yaml_file.text(args.file).splitlines()
+    with closing(opening.journal(args)) as journal:
+        print(f"{import_study(journal, lines)}: imported")
     return DONE
 
 
@@ -127,7 +182,7 @@ def agents(args: argparse.Namespace) -> int:
 def ui(args: argparse.Namespace) -> NoReturn:
     """Become MLflow's server, on this machine only."""
     command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1"]
-    command += ["--port", str(args.port), "--backend-store-uri", _mlflow_uri(args)]
+    command += ["--port", str(args.port), "--backend-store-uri", opening.mlflow_uri(args)]
     quiet = {
         "MLFLOW_DISABLE_TELEMETRY": "true",
         "DO_NOT_TRACK": "true",
@@ -141,7 +196,7 @@ def examine_machine(args: argparse.Namespace) -> int:
     """Print what is there and what is missing."""
     from rigorl.outside import doctor  # noqa: PLC0415  it loads Ray and MLflow
 
-    found = doctor.findings(args.home, _mlflow_uri(args), args.port)
+    found = doctor.findings(args.home, opening.mlflow_uri(args), args.port)
     lines = [f"{'ok  ' if f.ok else 'FAIL'}  {f.what}: {f.fact}" for f in found]
     print(report.as_json([f._asdict() for f in found]) if args.json else "\n".join(lines))
     return DONE if all(f.ok for f in found) else FAILED
@@ -156,37 +211,6 @@ def _checked(args: argparse.Namespace) -> Experiment:
     except SpecError as error:
         raise SpecError(f"{args.spec}: {error.message}", error.at) from error
     return spec
-
-
-def _cluster(args: argparse.Namespace, spec: Experiment) -> Cluster:
-    storage = args.home / "trials"
-    if args.local:
-        return InProcess(storage)
-    from rigorl.outside.ray_tune import RayTune  # noqa: PLC0415  Ray, or one process
-
-    return RayTune(storage, spec.budget.cpus, spec.budget.gpus)
-
-
-def _mirror(args: argparse.Namespace, journal: SqlJournal, spec: Experiment) -> Any:
-    if args.mlflow == "none":
-        return None
-    from rigorl.outside.mlflow_mirror import Mirror  # noqa: PLC0415  it loads MLflow
-
-    artifacts = None if args.mlflow else (args.home / "mlflow").absolute().as_uri()
-    return Mirror(_mlflow_uri(args), artifacts, journal, spec).start()
-
-
-def _mlflow_uri(args: argparse.Namespace) -> str:
-    return args.mlflow or f"sqlite:///{(args.home / 'mlflow.db').absolute()}"
-
-
-def _known(args: argparse.Namespace) -> SqlJournal:
-    if not (args.home / "journal.db").exists():
-        raise IncompleteResults(
-            f"there must be a journal to read, but {args.home} has none; "
-            "use `rigorl run` first, or say where it is with --home"
-        )
-    return at_home(args.home)
 
 
 def _pages(spec: Experiment, verdict: Verdict, journal: SqlJournal) -> dict[str, str]:
@@ -216,16 +240,50 @@ def _figures(spec: Experiment, verdict: Verdict, journal: SqlJournal) -> list[st
     return [str(figure.to_html(full_html=False, include_plotlyjs=True))]
 
 
-def _status(name: str, journal: SqlJournal) -> dict[str, dict[str, Any]]:
-    states = journal.states(name)
-    reports = journal.reports({state.trial.id for state in states})
-    found = live.counts(journal.spec(name), states, reports)
-    return {f"{arm}, {phase}": count._asdict() for (arm, phase), count in found.items()}
+def _status(name: str, journal: SqlJournal) -> dict[str, Any]:
+    spec = journal.spec(name)
+    assert spec is not None  # noqa: S101
+    found = live.counts(spec, journal.states(name))
+    arms = {f"{arm}, {phase}": count._asdict() for (arm, phase), count in found.items()}
+    return {"state": journal.state(name), "arms": arms}
 
 
-def _next_steps(args: argparse.Namespace) -> str:
+def _resumed(args: argparse.Namespace, spec: Experiment, journal: SqlJournal) -> str:
+    """Say what is kept, what goes on, and what begins anew."""
+    states = journal.states(spec.name)
+    open_ = [state for state in states if not state.finished and not _is_settled(state)]
+    saved = {
+        s.trial.id for s in open_ if checkpoint.newest(args.home / "trials" / s.trial.id).folder
+    }
+    lines = {
+        s.trial.id: f"{s.trial.arm}, {s.trial.phase} seed {s.trial.seed}, "
+        f"task {s.stage + 1} of {len(s.trial.tasks)}, last seen at step {s.step:,}"
+        for s in open_
+    }
+    return report.resumed(
+        kept=sum(state.finished for state in states),
+        continued=[line for id_, line in lines.items() if id_ in saved],
+        anew=[line for id_, line in lines.items() if id_ not in saved],
+        to_come=max(0, sum(plan.counts(spec).values()) - len(states)),
+    )
+
+
+def _is_settled(state: State) -> bool:
+    return state.failure is not None and state.failure.lasting
+
+
+def _fork(spec: Experiment, journal: SqlJournal) -> Experiment:
+    fork = opening.fork(spec, journal)
+    if fork.name != spec.name:
+        _say(f"rigorl: this runs as {fork.name!r}; `--set name={fork.name}` finds it again")
+    return fork
+
+
+def _next_steps(args: argparse.Namespace, spec: Experiment) -> str:
     """Say where to look, and what to try, in the words of this very call."""
     home = "" if args.home == Path(".rigorl") else f" --home {args.home}"
+    changes = [*args.set, f"name={spec.name}"] if args.fork else args.set
+    same = f"{args.spec}{''.join(f' --set {change!r}' for change in changes)}{home}"
     rigorl = sys.argv[0] if Path(sys.argv[0]).name == "rigorl" else "rigorl"
     return "\n".join(
         [
@@ -234,25 +292,10 @@ def _next_steps(args: argparse.Namespace) -> str:
             f"  {rigorl} ui{home}    every run, metric and figure, at http://127.0.0.1:5000"
             if args.mlflow != "none"
             else f"  {rigorl} status{home}    how far every study is",
-            f"  {rigorl} report {args.spec}{home} --html report.html    verdict and curves",
-            f"  {rigorl} run {args.spec}{home}    again: it plays nothing twice",
+            f"  {rigorl} report {same} --html report.html    verdict and curves",
+            f"  {rigorl} run {same}    again: it plays nothing twice",
         ]
     )
-
-
-@contextmanager
-def _stoppable() -> Iterator[None]:
-    """Turn SIGINT and SIGTERM into `Stopped`."""
-
-    def stop(number: int, _: Any) -> NoReturn:
-        raise Stopped(number)
-
-    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def _write(path: Path, text: str) -> None:
@@ -272,8 +315,11 @@ VERBS = {
     "check": check,
     "plan": cost,
     "run": run,
+    "resume": run,
     "status": status,
     "report": show,
+    "export": carry_out,
+    "import": carry_in,
     "agents": agents,
     "ui": ui,
     "doctor": examine_machine,

@@ -1,9 +1,12 @@
 """What the platform asks of an algorithm."""
 
+import ast
+import hashlib
 import importlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol, TypeVar, cast
 
@@ -16,6 +19,17 @@ from rigorl.tasks.world import Policy, World, WorldSpec
 
 HOUSE = "rigorl.agents."
 POLICY = "policy.json"
+PLAYING = (
+    "seeds.py",
+    "spec.py",
+    "trial.py",
+    "search.py",
+    "contract.py",
+    "run.py",
+    "tasks/*.py",
+    "blocks/*.py",
+)
+"""The rooms whose code may change what a trial reports."""
 I = TypeVar("I")  # noqa: E741
 R = TypeVar("R")
 
@@ -133,6 +147,34 @@ def _default(field: msgspec.structs.FieldInfo) -> Any:
     if field.default_factory is not msgspec.NODEFAULT:
         return field.default_factory()
     return "(must be given)" if field.required else field.default
+
+
+@cache
+def code(name: str) -> str:
+    """Return a fingerprint of the code that makes the results of the algorithm called *name*.
+
+    Before the dot that of its module, after it that of the rooms which play every trial, as
+    Python reads them: comments, docstrings and layout do not count.
+    """
+    module = Path(str(cast("Any", find(name)).__file__))
+    here = Path(__file__).parent
+    rooms = [path for room in PLAYING for path in sorted(here.glob(room))]
+    return f"{_fingerprint([module])}.{_fingerprint(rooms)}"
+
+
+def _fingerprint(files: Iterable[Path]) -> str:
+    digest = hashlib.sha256()
+    for path in files:
+        tree = ast.parse(path.read_text())
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef):
+                node.body = [part for part in node.body if not _says_only(part)]
+        digest.update(f"{path.name}:{ast.dump(tree)}".encode())
+    return digest.hexdigest()[:12]
+
+
+def _says_only(part: ast.stmt) -> bool:
+    return isinstance(part, ast.Expr) and isinstance(part.value, ast.Constant)
 
 
 def configure(agent: AgentSpec) -> msgspec.Struct:

@@ -11,10 +11,10 @@ the same command again is the resume.
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
-from rigorl import contract, plan, search
+from rigorl import contract, crash, plan, search
 from rigorl.analysis.verdict import Verdict, judge
 from rigorl.plan import Agenda, Story
-from rigorl.search import Outcome
+from rigorl.search import NEWBORN, Outcome, Standing
 from rigorl.spec import Arm, Experiment, Search
 from rigorl.trial import Bundle, Event, Failure, Report, Trial
 
@@ -36,28 +36,33 @@ class Cluster(Protocol):
 class Journal(Protocol):
     """Remembers. Only the driver writes; workers never do."""
 
-    def begin(self, spec: Experiment) -> None:
-        """Open a study, or take it up again: failures that need not last are forgotten."""
-
     def record(self, trials: Sequence[Trial], events: Sequence[Event]) -> None:
         """Insert or compare: a report that came before must be the same now."""
+
+    def standings(self, study: str) -> Mapping[str, Standing]:
+        """Return what is known of each trial, by id; kept up to date as events are recorded."""
 
     def reports(self, trials: Collection[str]) -> Mapping[str, Sequence[Report]]:
         """Return the reports of each of these trials, in the order of their making."""
 
-    def failures(self, trials: Collection[str]) -> Mapping[str, Failure]: ...
-
-    def propose(self, search_id: str, number: int, config: Config) -> None: ...
+    def propose(self, study: str, search_id: str, number: int, config: Config) -> None: ...
 
     def proposed(self, search_id: str) -> Mapping[int, Config]: ...
 
 
 def run(spec: Experiment, cluster: Cluster, journal: Journal, ask: Ask) -> Verdict:
     """Answer the question that *spec* asks. Run again, it does only what is not yet done."""
-    journal.begin(spec)
     chosen: dict[str, Config] = {}
     cluster.play(Agenda(list(_stories(spec, chosen, journal, ask))), journal.record)
     return _judge(spec, chosen, journal)
+
+
+def codes(spec: Experiment) -> dict[str, str]:
+    """Return, for each agent that *spec* plays, which code that is here and now."""
+    agents = {arm.agent.name for arm in spec.arms.values()}
+    if any(task.random == "measured" for task in spec.tasks):
+        agents.add(plan.UNIFORM)
+    return {agent: contract.code(agent) for agent in sorted(agents)}
 
 
 def verdict(spec: Experiment, journal: Journal) -> Verdict:
@@ -77,10 +82,11 @@ def _judge(
     for arm in chosen:
         trials += plan.trials(spec, arm, "test", chosen, spec.seeds.test)
         trials += plan.reference_trials(spec, arm, chosen[arm])
-    ids = {trial.id for trial in trials}
-    failures = dict(journal.failures(ids))
+    known = journal.standings(spec.name)
     if settled:
-        failures = {**_orphans(trials, journal), **failures}
+        known = {**known, **_orphans(trials, known)}
+    ids = {trial.id for trial in trials}
+    failures = {id_: why for id_ in ids & known.keys() if (why := known[id_].failure)}
     return judge(spec, chosen, trials, journal.reports(ids), failures)
 
 
@@ -124,11 +130,11 @@ def _on_tuning_seeds(
     spec: Experiment, arm: str, chosen: Mapping[str, Config], journal: Journal
 ) -> Iterator[list[Bundle]]:
     trials = plan.trials(spec, arm, "tune", chosen, spec.seeds.tune)
-    yield _left([Bundle(trials=(trial,)) for trial in trials], journal)
+    yield _left(_one_by_one(trials), journal.standings(spec.name))
 
 
 def _random(spec: Experiment, journal: Journal) -> Iterator[list[Bundle]]:
-    yield _left([Bundle(trials=(trial,)) for trial in plan.random_trials(spec)], journal)
+    yield _left(_one_by_one(plan.random_trials(spec)), journal.standings(spec.name))
 
 
 def _arm(
@@ -146,7 +152,7 @@ def _arm(
             return
     exams = plan.trials(spec, arm, "test", chosen, spec.seeds.test)
     exams += plan.reference_trials(spec, arm, chosen[arm])
-    yield _left([Bundle(trials=(trial,)) for trial in exams], journal)
+    yield _left(_one_by_one(exams), journal.standings(spec.name))
 
 
 def _hunt(
@@ -156,23 +162,28 @@ def _hunt(
     how, search_id = spec.arms[arm].search, plan.search_id(spec, arm, chosen)
     assert how is not None  # noqa: S101
     last_rung = search.rungs(spec.budget, len(spec.tasks)) - 1
+    proposed = dict(journal.proposed(search_id))
     told: list[Outcome] = []
     while len(told) < how.candidates:
         first = len(told)
         numbers = range(first, min(first + how.generation, how.candidates))
-        proposed = journal.proposed(search_id)
         for number in sorted(set(numbers) - proposed.keys()):
             if ask is None:
                 return  # nobody to ask: what is not yet proposed stays open
-            config = ask(how, number, told) if number else _as_it_comes(spec.arms[arm])
-            journal.propose(search_id, number, config)
+            proposed[number] = ask(how, number, told) if number else _as_it_comes(spec.arms[arm])
+            journal.propose(spec.name, search_id, number, proposed[number])
         bars = search.bars(how.prune, told, last_rung)
-        configs = [journal.proposed(search_id)[number] for number in numbers]
         bundles = [
-            Bundle(trials=tuple(_tune(spec, arm, chosen, config)), bars=bars) for config in configs
+            Bundle(trials=tuple(_tune(spec, arm, chosen, proposed[number])), bars=bars)
+            for number in numbers
         ]
-        yield _left(bundles, journal)
-        told += [_outcome(config, b, journal) for config, b in zip(configs, bundles, strict=True)]
+        yield _left(bundles, journal.standings(spec.name))
+        crash.point("search.tell")
+        known = journal.standings(spec.name)
+        told += [
+            _outcome(proposed[number], bundle, known)
+            for number, bundle in zip(numbers, bundles, strict=True)
+        ]
     winner = search.best(told)
     if winner is not None:
         chosen[arm] = winner.config
@@ -189,31 +200,28 @@ def _tune(spec: Experiment, arm: str, chosen: Mapping[str, Config], config: Conf
     return plan.trials(spec, arm, "tune", {**chosen, arm: config}, spec.seeds.tune)
 
 
-def _outcome(config: Config, bundle: Bundle, journal: Journal) -> Outcome:
-    trials = bundle.trials
-    ids = {trial.id for trial in trials}
-    failures = {**_orphans(trials, journal), **journal.failures(ids)}
-    return search.judge(config, trials, journal.reports(ids), failures, bundle.bars)
+def _one_by_one(trials: Sequence[Trial]) -> list[Bundle]:
+    return [Bundle(trials=(trial,)) for trial in trials]
 
 
-def _left(bundles: Sequence[Bundle], journal: Journal) -> list[Bundle]:
+def _outcome(config: Config, bundle: Bundle, known: Mapping[str, Standing]) -> Outcome:
+    ours = {trial.id: known[trial.id] for trial in bundle.trials if trial.id in known}
+    return search.judge(config, bundle.trials, ours | _orphans(bundle.trials, known), bundle.bars)
+
+
+def _left(bundles: Sequence[Bundle], known: Mapping[str, Standing]) -> list[Bundle]:
     """Return those of *bundles* that are still to be played, and can be, each once."""
-    left = {b.id: b for b in bundles if _outcome({}, b, journal).state == "open"}
+    left = {b.id: b for b in bundles if _outcome({}, b, known).state == "open"}
     return list(left.values())
 
 
-def _orphans(trials: Sequence[Trial], journal: Journal) -> dict[str, Failure]:
+def _orphans(trials: Sequence[Trial], known: Mapping[str, Standing]) -> dict[str, Standing]:
     """Return those of *trials* that cannot be played: what they build on did not finish."""
-    reports = journal.reports({trial.after for trial in trials if trial.after})
-    finished = {before for before, told in reports.items() if any(r.finished for r in told)}
-    return {
-        trial.id: Failure(
-            trial=trial.id,
-            stage=0,
-            step=0,
-            cause=f"trial {trial.after}, whose policies it needs, did not finish",
-            lasting=False,
-        )
-        for trial in trials
-        if trial.after and trial.after not in finished
-    }
+    orphans: dict[str, Standing] = {}
+    for trial in trials:
+        before = known.get(trial.after, NEWBORN) if trial.after else None
+        if before and not before.finished and not known.get(trial.id, NEWBORN).failure:
+            cause = f"trial {trial.after}, whose policies it needs, did not finish"
+            failure = Failure(trial=trial.id, stage=0, step=0, cause=cause, lasting=False)
+            orphans[trial.id] = known.get(trial.id, NEWBORN)._replace(failure=failure)
+    return orphans

@@ -18,6 +18,11 @@ MEASURES = {
     "recovery_updates": "updates until 95 % is back, where it came back",
     "unrecovered": "earlier tasks where it did not",
 }
+STATES = {
+    "died": "its driver died; the same command goes on",
+    "stopped": "stopped; the same command goes on",
+    "": "not known",
+}
 
 
 def markdown(verdict: Verdict) -> str:
@@ -131,10 +136,10 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     )
 
 
-def status(found: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> str:
-    """Return how far studies are: study -> "arm, phase" -> counts."""
+def status(found: Mapping[str, Mapping[str, Any]]) -> str:
+    """Return how far studies are: study -> its state, and "arm, phase" -> counts."""
     pages = []
-    for study, arms in found.items():
+    for study, known in found.items():
         rows = [
             [
                 what,
@@ -144,11 +149,23 @@ def status(found: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> str:
                 f"{c['share']:.0%}",
                 "-" if c["score"] is None else _n(c["score"]),
             ]
-            for what, c in arms.items()
+            for what, c in known["arms"].items()
         ]
         head = ["arm, phase", "finished", "running", "failed", "steps", "score"]
-        pages.append(f"# {study}\n\n{table(head, rows)}\n")
+        state = STATES.get(known["state"], known["state"])
+        pages.append(f"# {study}: {state}\n\n{table(head, rows)}\n")
     return "\n".join(pages) or "nothing was run yet\n"
+
+
+def resumed(kept: int, continued: Sequence[str], anew: Sequence[str], to_come: int) -> str:
+    """Return what becomes of a study that is taken up again, in trials."""
+    parts = [
+        _list(f"Kept as they are: {kept} finished trials", ()),
+        _list(f"Continued from their last checkpoint: {len(continued)}", continued),
+        _list(f"Begun anew, for there is no checkpoint: {len(anew)}", anew),
+        _list(f"Not begun yet: at most {to_come}", ()),
+    ]
+    return "\n".join(parts)
 
 
 def costs(found: Sequence[Any], wall_s: float) -> str:

@@ -8,8 +8,6 @@ from dataclasses import replace
 from pathlib import Path
 from socket import gethostname
 
-import numpy as np
-
 from rigorl import checkpoint, contract, crash, search
 from rigorl.checkpoint import Found, Place
 from rigorl.contract import Crew, Progress, Span
@@ -276,7 +274,7 @@ def _falls_behind(bars: Mapping[int, float], runs: list[Run]) -> bool:
     rung = min(map(_rung, runs))
     if rung not in bars or not all(rung in run.place.values for run in runs):
         return False
-    return float(np.mean([run.place.values[rung] for run in runs])) < bars[rung]
+    return search.mean([run.place.values[rung] for run in runs]) < bars[rung]
 
 
 def _given(trial: Trial, storage: Path | None) -> dict[str, Policy]:

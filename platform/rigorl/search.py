@@ -12,13 +12,22 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
-import numpy as np
-
 from rigorl.spec import Budget, Prune, TaskSpec
 from rigorl.trial import Failure, Report, Trial
 
 Config = Mapping[str, Any]
 State = Literal["finished", "pruned", "failed", "open"]
+
+
+class Standing(NamedTuple):
+    """What is known of a trial: its value at each rung, whether it finished, why it will not."""
+
+    values: Mapping[int, float]
+    finished: bool = False
+    failure: Failure | None = None
+
+
+NEWBORN = Standing({})
 
 
 class Outcome(NamedTuple):
@@ -50,7 +59,7 @@ def value(trial: Trial, report: Report) -> float:
     for score in report.scores:
         if score.task in begun:
             scores[score.task] += [returns[0] for returns in score.returns]
-    return float(np.mean([_scaled(begun[t], float(np.mean(x))) for t, x in scores.items()]))
+    return mean([_scaled(begun[task], mean(returns)) for task, returns in scores.items()])
 
 
 def _scaled(task: TaskSpec, score: float) -> float:
@@ -62,26 +71,26 @@ def _scaled(task: TaskSpec, score: float) -> float:
 def judge(
     config: Config,
     trials: Sequence[Trial],
-    reports: Mapping[str, Sequence[Report]],
-    failures: Mapping[str, Failure],
+    known: Mapping[str, Standing],
     bars: Mapping[int, float],
 ) -> Outcome:
     """Return what is known of the candidate *config*, whose trials are *trials*."""
-    by_rung: dict[int, list[float]] = {}
-    for trial in trials:
-        for report in reports.get(trial.id, ()):
-            if report.rung is not None:
-                by_rung.setdefault(report.rung, []).append(value(trial, report))
-    values = {r: float(np.mean(v)) for r, v in by_rung.items() if len(v) == len(trials)}
-    finished = all(any(r.finished for r in reports.get(trial.id, ())) for trial in trials)
+    standings = [known.get(trial.id, NEWBORN) for trial in trials]
+    reached = set.intersection(*(set(standing.values) for standing in standings))
+    values = {rung: mean([s.values[rung] for s in standings]) for rung in sorted(reached)}
     state: State = "open"
-    if any(trial.id in failures for trial in trials):
+    if any(standing.failure for standing in standings):
         state = "failed"
     elif any(v < bars.get(r, -math.inf) for r, v in values.items()):
         state = "pruned"
-    elif finished:
+    elif all(standing.finished for standing in standings):
         state = "finished"
     return Outcome(config, state, values)
+
+
+def mean(values: Sequence[float]) -> float:
+    """Return the mean, rounded once: the same to the bit wherever it is taken."""
+    return math.fsum(values) / len(values)
 
 
 def bars(prune: Prune | None, told: Sequence[Outcome], last_rung: int) -> dict[int, float]:

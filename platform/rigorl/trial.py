@@ -1,6 +1,7 @@
 """What travels between machines: orders (Trial, Bundle) and answers (the events)."""
 
 import hashlib
+from functools import cached_property
 from typing import Any, Literal
 
 import msgspec
@@ -12,7 +13,7 @@ Phase = Literal["tune", "test", "scale"]
 """To choose by, to be judged by, or to learn what counts as 0 and 1 on a task."""
 
 
-class Trial(Struct, frozen=True, kw_only=True):
+class Trial(Struct, frozen=True, kw_only=True, dict=True):
     """One agent, one configuration, one seed, one budget. Complete in itself."""
 
     experiment: str
@@ -25,7 +26,7 @@ class Trial(Struct, frozen=True, kw_only=True):
     after: str | None = None
     """Id of the trial whose final policies this one is given."""
 
-    @property
+    @cached_property
     def id(self) -> str:
         """The same order always has the same id: running it twice is a no-op."""
         return fingerprint(self)

@@ -6,9 +6,12 @@ from concurrent.futures import Future
 from pathlib import Path
 from typing import Any, TypeVar
 
+from rigorl import search
 from rigorl.errors import DivergedError
+from rigorl.outside.signals import Stop
 from rigorl.plan import Agenda
 from rigorl.run import play
+from rigorl.search import Standing
 from rigorl.spec import Experiment
 from rigorl.trial import Beat, Bundle, Event, Failure, Report, Start, Trial
 
@@ -34,16 +37,20 @@ class Alone:
 class InProcess:
     """A cluster of one. A mistake in an agent comes out as it is, for the debugger to see."""
 
-    def __init__(self, storage: Path | None = None) -> None:
-        self.storage = storage
+    def __init__(self, storage: Path | None = None, stop: Stop | None = None) -> None:
+        self.storage, self.stop = storage, stop or Stop()
 
     def play(
         self, agenda: Agenda, record: Callable[[Sequence[Trial], Sequence[Event]], None]
     ) -> None:
-        while (bundle := agenda.take()) is not None:
+        while not self.stop.asked and (bundle := agenda.take()) is not None:
             for events in pulses(bundle, self.storage):
                 record(bundle.trials, events)
+                self.stop.note(events)
+                if self.stop.is_due([bundle]):
+                    self.stop.end()
             agenda.settle(bundle)
+        self.stop.end()
 
 
 def pulses(bundle: Bundle, storage: Path | None) -> Generator[list[Event]]:
@@ -68,8 +75,10 @@ class Memory:
         self.told: dict[str, dict[tuple[int, int, int], Report]] = {}
         self.asked: dict[str, dict[int, Config]] = {}
 
-    def begin(self, spec: Experiment) -> None:
-        del spec
+    def begin(
+        self, spec: Experiment, codes: Mapping[str, str] | None = None, *, accept: bool = False
+    ) -> None:
+        del spec, codes, accept  # this memory is not older than this process and its code
         self.failed = {trial: f for trial, f in self.failed.items() if f.lasting}
 
     def record(self, trials: Sequence[Trial], events: Sequence[Event]) -> None:
@@ -95,10 +104,23 @@ class Memory:
     def reports(self, trials: Collection[str]) -> Mapping[str, Sequence[Report]]:
         return {trial: list(self.told[trial].values()) for trial in trials if trial in self.told}
 
-    def failures(self, trials: Collection[str]) -> Mapping[str, Failure]:
-        return {trial: self.failed[trial] for trial in trials if trial in self.failed}
+    def standings(self, study: str) -> Mapping[str, Standing]:
+        return {
+            id_: Standing(
+                {
+                    report.rung: search.value(trial, report)
+                    for report in self.told.get(id_, {}).values()
+                    if report.rung is not None
+                },
+                any(report.finished for report in self.told.get(id_, {}).values()),
+                self.failed.get(id_),
+            )
+            for id_, trial in self.trials.items()
+            if trial.experiment == study
+        }
 
-    def propose(self, search_id: str, number: int, config: Config) -> None:
+    def propose(self, study: str, search_id: str, number: int, config: Config) -> None:
+        del study
         self.asked.setdefault(search_id, {})[number] = config
 
     def proposed(self, search_id: str) -> Mapping[int, Config]:

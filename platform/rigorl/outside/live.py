@@ -8,17 +8,16 @@ while.
 import threading
 import time
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple, Self
 
 from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
-from rigorl import plan, search
+from rigorl import plan
 from rigorl.outside.journal import SqlJournal, State
 from rigorl.spec import Experiment
-from rigorl.trial import Report
 
 EVERY_TABLE, EVERY_LINE = 1.0, 5.0
 """Seconds between two looks, on a terminal and elsewhere."""
@@ -41,6 +40,22 @@ class Count(NamedTuple):
     """Mean of the final scores of trials that finished; while tuning, the best of them."""
     left: float
     """Share of the steps planned that may still come: a trial that was pruned makes no more."""
+
+
+class Look(NamedTuple):
+    """A study at one moment."""
+
+    counts: dict[tuple[str, str], Count]
+    steps_per_s: float
+    left_s: float | None
+    saving: float
+    """Share of the trials' time that went into checkpoints."""
+
+    def __str__(self) -> str:
+        return (
+            f"{self.steps_per_s:,.0f} steps/s; {_span(self.left_s)} left; "
+            f"checkpoints take {self.saving:.1%}"
+        )
 
 
 class Progress:
@@ -70,10 +85,9 @@ class Progress:
             while not self._stop.wait(EVERY_TABLE):
                 live.update(self._table(), refresh=True)
 
-    def _look(self) -> tuple[dict[tuple[str, str], Count], float, float | None]:
-        """Return the counts by arm and phase, steps/s, and the seconds that are left."""
+    def _look(self) -> Look:
         states = self.journal.states(self.spec.name)
-        found = counts(self.spec, states, self.journal.reports({s.trial.id for s in states}))
+        found = counts(self.spec, states)
         made = sum(_made(state) for state in states)
         now = time.monotonic()
         self.rates.append((now, made))
@@ -87,26 +101,26 @@ class Progress:
             count.left * count.planned * steps * self._stages(phase)
             for (_, phase), count in found.items()
         )
-        return found, rate, left / rate if rate > 0 else None
+        return Look(found, rate, left / rate if rate > 0 else None, _saving(states))
 
     def _stages(self, phase: str) -> int:
         return 1 if phase == "scale" else len(self.spec.tasks)
 
     def _line(self) -> str:
-        found, rate, left = self._look()
+        look = self._look()
         parts = [
             f"{arm} {phase} {count.finished}/{count.planned}"
             + (f" ({count.failed} failed)" if count.failed else "")
             + (f" best {count.score:.4g}" if count.score is not None else "")
-            for (arm, phase), count in found.items()
+            for (arm, phase), count in look.counts.items()
         ]
-        return f"{'; '.join(parts)}; {rate:,.0f} steps/s; {_span(left)} left"
+        return f"{'; '.join(parts)}; {look}"
 
     def _table(self) -> Table:
-        found, rate, left = self._look()
-        title = f"{self.spec.name}: {rate:,.0f} steps/s, {_span(left)} left"
+        look = self._look()
+        title = f"{self.spec.name}: {look}"
         table = Table("arm", "phase", "done", "running", "failed", "steps", "score", title=title)
-        for (arm, phase), count in found.items():
+        for (arm, phase), count in look.counts.items():
             table.add_row(
                 arm,
                 phase,
@@ -119,9 +133,7 @@ class Progress:
         return table
 
 
-def counts(
-    spec: Experiment, states: Sequence[State], reports: Mapping[str, Sequence[Report]]
-) -> dict[tuple[str, str], Count]:
+def counts(spec: Experiment, states: Sequence[State]) -> dict[tuple[str, str], Count]:
     """Return what is known of each arm in each phase, what is not begun included."""
     found: dict[tuple[str, str], Count] = {}
     for (arm, phase), planned in plan.counts(spec).items():
@@ -131,11 +143,7 @@ def counts(
         made = sum(_made(state) for state in ours)
         ended = sum(not state.finished and not _is_running(state) for state in ours)
         stages = 1 if phase == "scale" else len(spec.tasks)
-        scores = [
-            search.value(s.trial, reports[s.trial.id][-1])
-            for s in ours
-            if s.finished and s.trial.id in reports
-        ]
+        scores = [s.value for s in ours if s.finished and s.value is not None]
         mean = max if phase == "tune" else lambda x: sum(x) / len(x)
         found[arm, phase] = Count(
             planned=planned,
@@ -172,6 +180,12 @@ def _made(state: State) -> int:
     if state.finished:
         return len(state.trial.tasks) * state.trial.budget.steps
     return state.stage * state.trial.budget.steps + state.step
+
+
+def _saving(states: Sequence[State]) -> float:
+    spent = sum(sum(state.seconds.values()) for state in states)
+    saving = sum(state.seconds.get("checkpoint", 0.0) for state in states)
+    return saving / spent if spent else 0.0
 
 
 def _span(seconds: float | None) -> str:

@@ -17,6 +17,7 @@ from ray.tune.search import Searcher
 
 from rigorl.errors import RigorlError, SpecError
 from rigorl.outside.in_process import pulses
+from rigorl.outside.signals import Stop
 from rigorl.plan import Agenda
 from rigorl.trial import Bundle, Event, Failure, Trial
 
@@ -69,15 +70,15 @@ class Ask(Searcher):  # type: ignore[misc]
     kept, ends everything (`Enough`), and is raised when Tune is done.
     """
 
-    def __init__(self, agenda: Agenda, record: Record) -> None:
+    def __init__(self, agenda: Agenda, record: Record, stop: Stop) -> None:
         super().__init__(metric="events", mode="max")
-        self.agenda, self.record = agenda, record
+        self.agenda, self.record, self.stop = agenda, record, stop
         self.playing: dict[str, Bundle] = {}
         self.error: RigorlError | None = None
 
     def suggest(self, trial_id: str) -> Any:
         try:
-            if self.error or self.agenda.over:
+            if self.error or self.stop.asked or self.agenda.over:
                 return Searcher.FINISHED
             bundle = self.agenda.take()
         except RigorlError as error:
@@ -92,8 +93,14 @@ class Ask(Searcher):  # type: ignore[misc]
         events = msgspec.msgpack.decode(result["events"], type=list[Event])
         try:
             self.record(self.playing[trial_id].trials, events)
+            self.stop.note(events)
         except RigorlError as error:
             self.error = self.error or error
+
+    @property
+    def enough(self) -> bool:
+        """The journal refused something, or a signal asked for the end and it is time."""
+        return self.error is not None or self.stop.is_due(self.playing.values())
 
     def on_trial_complete(
         self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
@@ -131,31 +138,33 @@ class Mourner(tune.Callback):  # type: ignore[misc]
 
 
 class Enough(tune.Stopper):  # type: ignore[misc]
-    """Stops everything when the journal refused something."""
+    """Stops everything when there is enough."""
 
     def __init__(self, ask: Ask) -> None:
         self.ask = ask
 
     def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
         del trial_id, result
-        return self.ask.error is not None
+        return self.ask.enough
 
     def stop_all(self) -> bool:
-        return self.ask.error is not None
+        return self.ask.enough
 
 
 class RayTune:
     """A cluster: the one that RAY_ADDRESS names, or else this machine, started on demand."""
 
-    def __init__(self, storage: Path, cpus: float = 1.0, gpus: float = 0.0) -> None:
-        self.storage = storage.absolute()
+    def __init__(
+        self, storage: Path, cpus: float = 1.0, gpus: float = 0.0, stop: Stop | None = None
+    ) -> None:
+        self.storage, self.stop = storage.absolute(), stop or Stop()
         self.resources = {"cpu": cpus, "gpu": gpus}
 
     def play(self, agenda: Agenda, record: Record) -> None:
         if agenda.over:
             return  # Ray need not start for nothing
         ours = _connect()
-        ask = Ask(agenda, record)
+        ask = Ask(agenda, record, self.stop)
         try:
             if ours:
                 self._check_room()
@@ -165,6 +174,7 @@ class RayTune:
                 ray.shutdown()
         if ask.error:
             raise ask.error
+        self.stop.end()
 
     def _check_room(self) -> None:
         """Refuse what would wait for ever. A cluster may grow; this machine does not."""

@@ -49,20 +49,26 @@ _Strict.add_implicit_resolver(
 def read(path: Path, changes: Sequence[str] = ()) -> Experiment:
     """Return the experiment in the file at *path*, with *changes* such as `budget.steps=10`."""
     try:
-        raw = yaml.load(path.read_text(), _Strict)  # noqa: S506  a SafeLoader, made stricter
+        raw = yaml.load(text(path), _Strict)  # noqa: S506  a SafeLoader, made stricter
         for change in changes:
             _change(raw, change)
         return parse(raw)
-    except UnicodeDecodeError as error:
-        raise SpecError(f"a spec must be text, but {path} is not; is it the right file?") from error
-    except OSError as error:
-        raise SpecError(
-            f"a spec must be a file one can read, but {path}: {error.strerror}"
-        ) from error
     except yaml.YAMLError as error:
         raise SpecError(f"{path}: a spec must be YAML, but {_flat(error)}") from error
     except SpecError as error:
         raise SpecError(f"{path}: {error.message}", error.at) from error
+
+
+def text(path: Path) -> str:
+    """Return what the file at *path* says."""
+    try:
+        return path.read_text()
+    except UnicodeDecodeError as error:
+        raise SpecError(f"a file must be text, but {path} is not; is it the right one?") from error
+    except OSError as error:
+        raise SpecError(
+            f"a file must be one that can be read, but {path}: {error.strerror}; correct the name"
+        ) from error
 
 
 def parse(raw: Any) -> Experiment:

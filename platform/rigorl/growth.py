@@ -1,0 +1,53 @@
+"""A study may grow: more arms, more seeds, more candidates. Pure.
+
+What was played stays what it was, so that a verdict can be extended and never bent. Any other
+edit of a spec makes another study.
+"""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import msgspec
+
+from rigorl.spec import Experiment
+
+NOTHING = object()
+LONGEST = 60
+
+
+def differences(before: Experiment, now: Experiment) -> list[str]:
+    """Return what of *before* is not kept in *now*, with its address, as a person would say it."""
+    old, new = msgspec.to_builtins(before), msgspec.to_builtins(now)
+    for name, arm in old["arms"].items():
+        grown = new["arms"].get(name)
+        if arm["search"] and grown and grown["search"]:
+            grown["search"]["candidates"] = _more(arm, grown)
+    new["arms"] = {name: arm for name, arm in new["arms"].items() if name in old["arms"]}
+    for phase, seeds in old["seeds"].items():
+        if set(seeds) <= set(new["seeds"][phase]):
+            new["seeds"][phase] = seeds
+    return list(_differ(old, new, "$"))
+
+
+def _more(arm: Mapping[str, Any], grown: Mapping[str, Any]) -> int:
+    """Return the candidates of *grown* as they count against those of *arm*: more are no less."""
+    candidates: int = min(arm["search"]["candidates"], grown["search"]["candidates"])
+    return candidates
+
+
+def _differ(old: Any, new: Any, at: str) -> Iterator[str]:
+    if isinstance(old, dict) and isinstance(new, dict):
+        for key in dict.fromkeys([*old, *new]):
+            yield from _differ(old.get(key, NOTHING), new.get(key, NOTHING), f"{at}.{key}")
+    elif isinstance(old, list | tuple) and isinstance(new, list | tuple) and len(old) == len(new):
+        for i, (was, is_) in enumerate(zip(old, new, strict=True)):
+            yield from _differ(was, is_, f"{at}[{i}]")
+    elif old != new:
+        yield f"`{at}` was {_shown(old)} and is {_shown(new)}"
+
+
+def _shown(value: Any) -> str:
+    if value is NOTHING:
+        return "not there"
+    text = msgspec.json.encode(value).decode()
+    return text if len(text) <= LONGEST else text[: LONGEST - 3] + "..."

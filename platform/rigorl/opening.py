@@ -1,0 +1,75 @@
+"""What the words of the command line open: the journal, the cluster, the mirror, a fork."""
+
+import argparse
+from itertools import count
+from typing import Any
+
+import msgspec
+
+from rigorl import experiment
+from rigorl.errors import IncompleteResults, SpecError
+from rigorl.experiment import Cluster
+from rigorl.outside import yaml_file
+from rigorl.outside.in_process import InProcess
+from rigorl.outside.journal import SqlJournal, at_home
+from rigorl.spec import Experiment
+
+
+def journal(args: argparse.Namespace) -> SqlJournal:
+    """Open the journal, or begin one."""
+    return SqlJournal(args.journal) if args.journal else at_home(args.home)
+
+
+def known_journal(args: argparse.Namespace) -> SqlJournal:
+    """Open a journal that must be there already."""
+    if not args.journal and not (args.home / "journal.db").exists():
+        raise IncompleteResults(
+            f"there must be a journal to read, but {args.home} has none; "
+            "use `rigorl run` first, or say where it is with --home or --journal"
+        )
+    return journal(args)
+
+
+def cluster(args: argparse.Namespace, spec: Experiment) -> Cluster:
+    storage = args.home / "trials"
+    if args.local:
+        return InProcess(storage, args.stop)
+    from rigorl.outside.ray_tune import RayTune  # noqa: PLC0415  Ray, or one process
+
+    return RayTune(storage, spec.budget.cpus, spec.budget.gpus, args.stop)
+
+
+def mirror(args: argparse.Namespace, kept: SqlJournal, spec: Experiment) -> Any:
+    """Start to show in MLflow what *kept* holds; None if it is not wanted."""
+    if args.mlflow == "none":
+        return None
+    from rigorl.outside.mlflow_mirror import Mirror  # noqa: PLC0415  it loads MLflow
+
+    artifacts = None if args.mlflow else (args.home / "mlflow").absolute().as_uri()
+    return Mirror(mlflow_uri(args), artifacts, kept, spec).start()
+
+
+def mlflow_uri(args: argparse.Namespace) -> str:
+    return args.mlflow or f"sqlite:///{(args.home / 'mlflow.db').absolute()}"
+
+
+def fork(spec: Experiment, kept: SqlJournal) -> Experiment:
+    """Return *spec* under the first of name, name-2, name-3... whose study it continues."""
+    codes = experiment.codes(spec)
+    names = (spec.name if n == 1 else f"{spec.name}-{n}" for n in count(1))
+    forks = (msgspec.structs.replace(spec, name=name) for name in names)
+    return next(fork for fork in forks if kept.objection(fork, codes) is None)
+
+
+def study(args: argparse.Namespace, kept: SqlJournal) -> str:
+    """Return the name of the study that is meant: by its name, or by its file."""
+    if args.study in kept.names():
+        return str(args.study)
+    try:
+        return yaml_file.read(args.study).name
+    except SpecError as error:
+        known = ", ".join(kept.names()) or "none"
+        raise SpecError(
+            f"a study must be a name the journal knows, or a spec, but is {str(args.study)!r}; "
+            f"known are: {known}"
+        ) from error

@@ -1,0 +1,23 @@
+"""The journal: what happened, kept where no crash reaches it. SQLAlchemy and Alembic.
+
+tables      what is kept
+database    one way to read, one way to write, and what to say when neither works
+schema      older journals are brought up to date, newer ones are left alone
+lease       one driver at a time
+sql         the journal itself
+carry       a study as text, from one machine to another
+"""
+
+from rigorl.outside.journal.carry import export_study, import_study
+from rigorl.outside.journal.database import DatabaseError
+from rigorl.outside.journal.sql import Row, SqlJournal, State, at_home
+
+__all__ = [
+    "DatabaseError",
+    "Row",
+    "SqlJournal",
+    "State",
+    "at_home",
+    "export_study",
+    "import_study",
+]

@@ -1,0 +1,129 @@
+"""What one call of `record` writes: in one transaction, all of it or none."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import msgspec
+import sqlalchemy as sa
+
+from rigorl import search
+from rigorl.errors import DivergedError
+from rigorl.outside.journal.database import insert_new, replace
+from rigorl.outside.journal.tables import attempts, failures, places, reports, trials
+from rigorl.search import NEWBORN, Standing
+from rigorl.trial import Beat, Event, Failure, Report, Start, Trial
+
+encode = msgspec.msgpack.Encoder(order="deterministic").encode
+KEY = ("trial", "stage", "step", "update")
+
+
+class Writing:
+    """The rows that *events* become. Written twice they are the same rows."""
+
+    def __init__(self, of: Sequence[Trial], events: Sequence[Event], at: int) -> None:
+        by_id = {trial.id: trial for trial in of}
+        self.told = [event for event in events if isinstance(event, Report)]
+        self.reports = [_report_row(by_id[report.trial], report, at) for report in self.told]
+        self.failures = [event for event in events if isinstance(event, Failure)]
+        self.attempts = [
+            msgspec.structs.asdict(event) | {"at": at}
+            for event in events
+            if isinstance(event, Start)
+        ]
+        self.places: dict[str, dict[str, Any]] = {}
+        for event in events:
+            if not isinstance(event, Failure):
+                self._move(event, at)
+        for row in self.reports:
+            self.places[row["trial"]]["finished"] |= row["finished"]
+            if row["value"] is not None:
+                self.places[row["trial"]]["value"] = row["value"]
+
+    def _move(self, event: Report | Beat | Start, at: int) -> None:
+        place = self.places.setdefault(
+            event.trial, {"trial": event.trial, "finished": False, "value": None, "seconds": None}
+        )
+        place |= {"stage": event.stage, "step": event.step, "at": at}
+        place["update"] = 0 if isinstance(event, Start) else event.update
+        if isinstance(event, Beat):
+            place["seconds"] = msgspec.json.encode(event.seconds).decode()
+
+    def run(self, db: sa.Connection) -> None:
+        """Insert or compare."""
+        if self.reports and insert_new(db, reports, self.reports) != len(self.reports):
+            self._compare(db)
+        if self.places:
+            replace(
+                db,
+                places,
+                list(self.places.values()),
+                finished=sa.or_,
+                value=_latest,
+                seconds=_latest,
+            )
+        if self.attempts:
+            db.execute(attempts.insert(), self.attempts)
+        for failure in self.failures:
+            row = {"trial": failure.trial, "lasting": failure.lasting, "body": encode(failure)}
+            replace(db, failures, [row])
+
+    def note(self, known: dict[str, Standing]) -> None:
+        """Bring *known*, the standings of a study, up to what was written."""
+        for row in self.reports:
+            before = known.get(row["trial"], NEWBORN)
+            values = {row["rung"]: row["value"], **before.values}
+            values.pop(None, None)  # an exam between two rungs has none
+            finished = before.finished or row["finished"]
+            known[row["trial"]] = before._replace(values=values, finished=finished)
+        for failure in self.failures:
+            before = known.get(failure.trial, NEWBORN)
+            known[failure.trial] = before._replace(failure=failure)
+
+    def _compare(self, db: sa.Connection) -> None:
+        """Refuse a report whose key has other bytes in the journal."""
+        query = sa.select(*(reports.c[name] for name in KEY), reports.c.body).where(
+            reports.c.trial.in_(sorted(self.places)),
+            reports.c.step.in_({report.step for report in self.told}),
+        )
+        stored = {tuple(row[:-1]): row.body for row in db.execute(query)}
+        for report, row in zip(self.told, self.reports, strict=True):
+            at = tuple(row[name] for name in KEY)
+            if stored[at] != row["body"] and report.exact:  # else the first one stands
+                raise DivergedError(
+                    f"a report must be the same whenever it is made, but {report.trial} differs "
+                    f"at stage, step, update {at[1:]}; its agent is not deterministic, or other "
+                    "code made the first one"
+                )
+
+
+def _latest(old: Any, new: Any) -> Any:
+    return sa.func.coalesce(new, old)
+
+
+def enrol(db: sa.Connection, of: Sequence[Trial], codes: Mapping[str, str]) -> None:
+    """Note those of the trials that are not known yet, and which code makes them."""
+    rows = [
+        {
+            "id": trial.id,
+            "study": trial.experiment,
+            "body": msgspec.json.encode(trial).decode(),
+            "code": codes.get(trial.agent.name, ""),
+        }
+        for trial in of
+    ]
+    if rows:
+        insert_new(db, trials, rows)
+
+
+def _report_row(trial: Trial, report: Report, at: int) -> dict[str, Any]:
+    return {
+        "trial": report.trial,
+        "stage": report.stage,
+        "step": report.step,
+        "update": report.update,
+        "rung": report.rung,
+        "value": None if report.rung is None else search.value(trial, report),
+        "finished": report.finished,
+        "at": at,
+        "body": encode(report),
+    }
