@@ -1,4 +1,7 @@
 import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 os.environ["RAY_AUTH_MODE"] = "disabled"  # Ray of a test is a Ray of this machine alone
@@ -22,6 +25,16 @@ TINY: dict[str, Any] = {
 def tiny(**changes: Any) -> Experiment:
     """Return a small experiment with some of its parts changed."""
     return msgspec.convert({**TINY, **changes}, Experiment)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _unit_means_light(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Fail a unit suite in which something imported Ray or MLflow: seconds each."""
+    yield
+    here = Path(__file__).parent
+    if all(item.path.parent == here for item in request.session.items):
+        heavy = {"ray", "mlflow"} & sys.modules.keys()
+        assert not heavy, f"{heavy} must not be imported by a test outside tests/slow, but were"
 
 
 @pytest.fixture
