@@ -42,7 +42,7 @@ def spec() -> Experiment:
     return tiny()
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def searching() -> Experiment:
     """One arm as it comes and one that searches, on two tasks, tuned on other seeds."""
     space = {"rate": {"kind": "real", "low": 0.001, "high": 0.9, "log": True}}
