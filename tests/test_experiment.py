@@ -129,7 +129,7 @@ def test_pruning_saves_steps(searching: Experiment) -> None:
     arm = searching.arms["tuned"]
     pruned, whole = Memory(), Memory()
     for journal, prune in ((pruned, arm.search.prune), (whole, None)):  # type: ignore[union-attr]
-        search = msgspec.structs.replace(arm.search, prune=prune, candidates=8, seed=1)
+        search = msgspec.structs.replace(arm.search, prune=prune, candidates=6, seed=1)
         arms = {"tuned": msgspec.structs.replace(arm, search=search)}
         run(msgspec.structs.replace(searching, arms=arms), journal)
     assert sum(map(len, pruned.told.values())) < sum(map(len, whole.told.values()))
