@@ -22,7 +22,7 @@ unit: setup
 
 # The real Ray, MLflow and peers.
 slow: setup
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m slow
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/slow
 
 lint: setup
 	$(BIN)/ruff format --check .

@@ -1,4 +1,8 @@
+import gc
 import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 os.environ["RAY_AUTH_MODE"] = "disabled"  # Ray of a test is a Ray of this machine alone
@@ -30,12 +34,22 @@ def _no_wait_for_the_disk(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "fsync", lambda _: None)
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _unit_means_light(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Fail a unit suite in which something imported Ray or MLflow: seconds each."""
+    yield
+    here = Path(__file__).parent
+    if all(item.path.parent == here for item in request.session.items):
+        heavy = {"ray", "mlflow"} & sys.modules.keys()
+        assert not heavy, f"{heavy} must not be imported by a test outside tests/slow, but were"
+
+
 @pytest.fixture
 def spec() -> Experiment:
     return tiny()
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def searching() -> Experiment:
     """One arm as it comes and one that searches, on two tasks, tuned on other seeds."""
     space = {"rate": {"kind": "real", "low": 0.001, "high": 0.9, "log": True}}
@@ -50,3 +64,7 @@ def searching() -> Experiment:
         budget={"steps": 20, "exam_every": 10, "exam_episodes": 1, "dense": [1, 3]},
         seeds={"tune": [10, 11], "test": [0, 1, 2]},
     )
+
+
+def pytest_collection_finish() -> None:
+    gc.freeze()  # what was imported stays: each look through it would take 0.1 s

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from rigorl.trial import Bundle, Event, Report, Trial
 
 ROOT = Path(__file__).parents[1]
 every_agent = pytest.mark.parametrize("name", contract.house_agents())
+Own = Callable[[str, Path], Trial]
 Open = Callable[[str], tuple[Trial, World]]
 
 
@@ -30,19 +32,37 @@ def shipped(name: str) -> Experiment:
     return yaml_file.read(ROOT / "experiments" / "agents" / f"{name}.yaml")
 
 
-def own_trial(name: str, storage: Path) -> Trial:
-    """Return the trial of the agent's own YAML; what it builds on is played into *storage*."""
-    spec = shipped(name)
-    arm = next(arm for arm, what in spec.arms.items() if what.agent.name == name)
-    after = spec.arms[arm].after
-    for before in plan.trials(spec, after, "test", {}, spec.seeds.test[:1]) if after else []:
-        if not (storage / before.id).exists():
-            list(play(Bundle(trials=(before,)), Alone(), storage))
-    return plan.trials(spec, arm, "test", {}, spec.seeds.test[:1])[0]
+@pytest.fixture(scope="module")
+def own(tmp_path_factory: pytest.TempPathFactory) -> Own:
+    """Return the trial of an agent's own YAML; what it builds on is lent to a storage.
+
+    That is played once for all tests.
+    """
+    lent = tmp_path_factory.mktemp("lent")
+
+    def own_(name: str, storage: Path) -> Trial:
+        spec = shipped(name)
+        arm = next(arm for arm, what in spec.arms.items() if what.agent.name == name)
+        after = spec.arms[arm].after
+        for before in plan.trials(spec, after, "test", {}, spec.seeds.test[:1]) if after else []:
+            if not (lent / before.id).exists():
+                list(play(Bundle(trials=(before,)), Alone(), lent))
+            (storage / before.id).symlink_to(lent / before.id)
+        return plan.trials(spec, arm, "test", {}, spec.seeds.test[:1])[0]
+
+    return own_
 
 
-def played(name: str, storage: Path) -> Iterator[Event]:
-    yield from play(Bundle(trials=(own_trial(name, storage),)), Alone(), storage)
+@pytest.fixture(scope="module")
+def whole(own: Own, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], list[Event]]:
+    """Return what an agent's own trial tells when nothing interrupts it, played once."""
+
+    @cache
+    def whole_(name: str) -> list[Event]:
+        storage = tmp_path_factory.mktemp("whole")
+        return list(play(Bundle(trials=(own(name, storage),)), Alone(), storage))
+
+    return whole_
 
 
 def born(trial: Trial, world: World) -> Agent:
@@ -51,11 +71,11 @@ def born(trial: Trial, world: World) -> Agent:
 
 
 @pytest.fixture
-def opened(tmp_path: Path) -> Iterator[Open]:
+def opened(own: Own, tmp_path: Path) -> Iterator[Open]:
     worlds: list[World] = []
 
     def open_(name: str) -> tuple[Trial, World]:
-        trial = own_trial(name, tmp_path)
+        trial = own(name, tmp_path)
         after = trial.after
         given = contract.load_policies(tmp_path / after / "policies") if after else {}
         worlds.append(open_world(trial.tasks[0], trial.budget.num_envs, 3, given))
@@ -99,23 +119,26 @@ def test_steps_and_updates_grow_and_end_safely_at_the_budget(name: str, opened: 
 
 
 @every_agent
-def test_its_yaml_is_played_the_same_twice(name: str, tmp_path: Path) -> None:
-    first, second = (
-        [e for e in played(name, tmp_path / str(i)) if isinstance(e, Report)] for i in range(2)
-    )
+def test_its_yaml_is_played_the_same_twice(
+    name: str, own: Own, whole: Callable[[str], list[Event]], tmp_path: Path
+) -> None:
+    again = play(Bundle(trials=(own(name, tmp_path),)), Alone(), tmp_path)
+    first, second = ([e for e in told if isinstance(e, Report)] for told in (whole(name), again))
     assert first[-1].finished
     assert msgspec.msgpack.encode(first) == msgspec.msgpack.encode(second)
 
 
 @every_agent
 @pytest.mark.parametrize("share", [0.7])
-def test_interrupted_it_is_to_the_bit_what_it_was(name: str, share: float, tmp_path: Path) -> None:
-    whole = list(played(name, tmp_path / "whole"))
-    for i, _ in enumerate(played(name, tmp_path / "cut")):
-        if i >= share * len(whole):
+def test_interrupted_it_is_to_the_bit_what_it_was(
+    name: str, share: float, own: Own, whole: Callable[[str], list[Event]], tmp_path: Path
+) -> None:
+    bundle = Bundle(trials=(own(name, tmp_path),))
+    for i, _ in enumerate(play(bundle, Alone(), tmp_path)):
+        if i >= share * len(whole(name)):
             break  # as if the process were killed: nothing more is saved
-    again = [e for e in played(name, tmp_path / "cut") if isinstance(e, Report)]
-    reports = {(e.stage, e.step, e.update): e for e in whole if isinstance(e, Report)}
+    again = [e for e in play(bundle, Alone(), tmp_path) if isinstance(e, Report)]
+    reports = {(e.stage, e.step, e.update): e for e in whole(name) if isinstance(e, Report)}
     for report in again:
         before = reports[report.stage, report.step, report.update]
         assert msgspec.msgpack.encode(before) == msgspec.msgpack.encode(report)

@@ -1,5 +1,6 @@
 """The story: idempotent, blind to test seeds while it chooses, the same on any cluster."""
 
+import copy
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,13 @@ from rigorl.trial import Event, Trial
 def run(spec: Experiment, journal: Memory, storage: Path | None = None) -> Verdict:
     journal.begin(spec)
     return experiment.run(spec, InProcess(storage), journal, optuna_ask.ask)
+
+
+@pytest.fixture(scope="module")
+def searched(searching: Experiment) -> tuple[Verdict, Memory]:
+    """The search, played to its end once for all who look at it."""
+    journal = Memory()
+    return run(searching, journal), journal
 
 
 class Killed(Exception):  # noqa: N818
@@ -52,9 +60,10 @@ def test_an_experiment_ends_in_a_verdict(spec: Experiment) -> None:
     assert -0.5 < verdict.arms["seeker"].score.iqm.point <= 0  # type: ignore[union-attr]
 
 
-def test_what_is_done_is_not_done_again(searching: Experiment) -> None:
-    journal = Memory()
-    first = run(searching, journal)
+def test_what_is_done_is_not_done_again(
+    searching: Experiment, searched: tuple[Verdict, Memory]
+) -> None:
+    first, journal = copy.deepcopy(searched)
     known = {trial: dict(told) for trial, told in journal.told.items()}
 
     class Idle:
@@ -75,9 +84,10 @@ def test_more_seeds_play_only_what_is_new(spec: Experiment) -> None:
     assert {journal.trials[id_].seed for id_ in set(journal.trials) - before} == {2}
 
 
-def test_more_candidates_continue_the_search(searching: Experiment) -> None:
-    journal = Memory()
-    run(searching, journal)
+def test_more_candidates_continue_the_search(
+    searching: Experiment, searched: tuple[Verdict, Memory]
+) -> None:
+    _, journal = copy.deepcopy(searched)
     before = set(journal.trials)
     arm = searching.arms["tuned"]
     search = msgspec.structs.replace(arm.search, candidates=6)
@@ -87,9 +97,8 @@ def test_more_candidates_continue_the_search(searching: Experiment) -> None:
     assert len([trial for trial in new if trial.phase == "tune"]) == 4
 
 
-def test_a_search_sees_only_tuning_seeds(searching: Experiment) -> None:
-    journal = Memory()
-    run(searching, journal)
+def test_a_search_sees_only_tuning_seeds(searched: tuple[Verdict, Memory]) -> None:
+    _, journal = searched
     seen = {
         phase: {t.seed for t in journal.trials.values() if t.phase == phase}
         for phase in ("tune", "test")
@@ -97,21 +106,20 @@ def test_a_search_sees_only_tuning_seeds(searching: Experiment) -> None:
     assert seen == {"tune": {10, 11}, "test": {0, 1, 2}}
 
 
-def test_nothing_of_the_test_seeds_reaches_a_choice(searching: Experiment) -> None:
+def test_nothing_of_the_test_seeds_reaches_a_choice(
+    searching: Experiment, searched: tuple[Verdict, Memory]
+) -> None:
     """Whatever the test seeds are, the same candidates are tried and the same one wins."""
-    found = []
-    for seeds in ((0, 1, 2), (5, 6, 7)):
-        journal = Memory()
-        plan_ = SeedPlan(tune=searching.seeds.tune, test=seeds)
-        spec = msgspec.structs.replace(searching, seeds=plan_)
-        winner = run(spec, journal).arms["tuned"].config
-        found.append((journal.asked, winner))
-    assert found[0] == found[1]
-
-
-def test_the_winner_is_the_best_of_those_that_finished(searching: Experiment) -> None:
     journal = Memory()
-    verdict = run(searching, journal)
+    others = SeedPlan(tune=searching.seeds.tune, test=(5, 6, 7))
+    verdict = run(msgspec.structs.replace(searching, seeds=others), journal)
+    expected, before = searched
+    assert journal.asked == before.asked
+    assert verdict.arms["tuned"].config == expected.arms["tuned"].config
+
+
+def test_the_winner_is_the_best_of_those_that_finished(searched: tuple[Verdict, Memory]) -> None:
+    verdict, journal = searched
     (asked,) = journal.asked.values()
     assert asked[0] == {"rate": 0.02}  # the arm as it comes
     assert verdict.arms["tuned"].config in asked.values()
@@ -122,7 +130,7 @@ def test_pruning_saves_steps(searching: Experiment) -> None:
     arm = searching.arms["tuned"]
     pruned, whole = Memory(), Memory()
     for journal, prune in ((pruned, arm.search.prune), (whole, None)):  # type: ignore[union-attr]
-        search = msgspec.structs.replace(arm.search, prune=prune, candidates=8, seed=1)
+        search = msgspec.structs.replace(arm.search, prune=prune, candidates=6, seed=1)
         arms = {"tuned": msgspec.structs.replace(arm, search=search)}
         run(msgspec.structs.replace(searching, arms=arms), journal)
     assert sum(map(len, pruned.told.values())) < sum(map(len, whole.told.values()))
@@ -130,13 +138,13 @@ def test_pruning_saves_steps(searching: Experiment) -> None:
 
 @pytest.mark.parametrize("after", [1, 12, 40])
 def test_a_driver_that_died_changes_nothing(
-    searching: Experiment, after: int, tmp_path: Path
+    searching: Experiment, searched: tuple[Verdict, Memory], after: int, tmp_path: Path
 ) -> None:
-    whole, cut = Memory(), Memory()
-    expected = run(searching, whole, tmp_path / "whole")
+    expected, whole = searched
+    cut = Memory()
     with pytest.raises(Killed):
-        experiment.run(searching, Dying(tmp_path / "cut", after), cut, optuna_ask.ask)
-    assert run(searching, cut, tmp_path / "cut") == expected
+        experiment.run(searching, Dying(tmp_path, after), cut, optuna_ask.ask)
+    assert run(searching, cut, tmp_path) == expected
     assert cut.told.keys() == whole.told.keys()
     assert all(
         msgspec.msgpack.encode(sorted(cut.told[t].values(), key=str))

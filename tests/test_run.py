@@ -51,9 +51,16 @@ def test_exam_seeds_depend_on_trial_and_task_alone() -> None:
     assert len({r.scores for r in told}) == 1
 
 
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> list[Event]:
+    """What happens in a run that nothing interrupts."""
+    return list(play(ONE, Alone(), tmp_path_factory.mktemp("whole")))
+
+
 @pytest.mark.parametrize("cut", [1, 9, 17, 18, 24, 35, 36, 42, 43, 44, 54, 61, 62, 84, 85, 86])
-def test_an_interrupted_run_is_the_uninterrupted_one(cut: int, tmp_path: Path) -> None:
-    whole = list(play(ONE, Alone(), tmp_path / "whole"))
+def test_an_interrupted_run_is_the_uninterrupted_one(
+    cut: int, whole: list[Event], tmp_path: Path
+) -> None:
     assert len(whole) == 87
     # As if killed: nothing more is saved, and the next event never arrives.
     told = list(islice(play(ONE, Alone(), tmp_path / "cut"), cut))

@@ -1,4 +1,4 @@
-"""Point estimates and intervals, by hand and by law. Against a peer: test_statistics_peer."""
+"""Point estimates and intervals, by hand and by law. Against a peer: slow/test_statistics_peer."""
 
 import numpy as np
 import pytest

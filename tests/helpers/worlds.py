@@ -8,9 +8,11 @@ from gymnasium.spaces import Box
 
 
 class Target(gym.Env[Any, Any]):
+    # Made once: the tests open this world thousands of times.
+    observation_space = Box(-1.0, 1.0, (1,), np.float32)
+    action_space = Box(-1.0, 1.0, (1,), np.float32)
+
     def __init__(self, target: float = 0.5, noise: float = 0.0, nan_after: int = -1) -> None:
-        self.observation_space = Box(-1.0, 1.0, (1,), np.float32)
-        self.action_space = Box(-1.0, 1.0, (1,), np.float32)
         self.target, self.noise, self.nan_after = target, noise, nan_after
         self.lived = 0
 

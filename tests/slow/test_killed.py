@@ -16,7 +16,6 @@ from rigorl.outside.in_process import Alone
 from rigorl.run import play
 from rigorl.trial import Bundle, Event, Start
 
-pytestmark = pytest.mark.slow
 TESTS = Path(__file__).parents[1]
 ONE = Bundle(trials=(trial(),))
 CHILD = """

@@ -19,14 +19,15 @@ from rigorl.outside.journal import at_home
 from rigorl.outside.ray_tune import QUIET, RayTune
 from rigorl.spec import Experiment
 
-pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("default")]
+pytestmark = pytest.mark.filterwarnings("default")
 
 
 @pytest.fixture(scope="module", autouse=True)
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """One Ray for the whole file; its workers can import the tests' helpers."""
     os.environ.update(QUIET)
-    paths = [str(Path(__file__).parents[1] / "platform"), str(Path(__file__).parent)]
+    root = Path(__file__).parents[2]
+    paths = [str(root / "platform"), str(root / "tests")]
     env = {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(paths)}
     ray.init(
         num_cpus=2,

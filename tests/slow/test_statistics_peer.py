@@ -9,7 +9,6 @@ from numpy.typing import NDArray
 from rigorl.analysis import statistics
 from rigorl.analysis.statistics import iqm, probability_of_improvement, stratified_bootstrap
 
-pytestmark = pytest.mark.slow
 SHAPES = [(1, 1), (2, 1), (3, 2), (5, 1), (7, 3), (10, 6), (25, 4)]
 
 

@@ -17,7 +17,7 @@ from rigorl.outside.journal import SqlJournal, at_home
 from rigorl.outside.mlflow_mirror import Mirror
 from rigorl.spec import Experiment
 
-pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("default")]
+pytestmark = pytest.mark.filterwarnings("default")
 
 
 @pytest.fixture

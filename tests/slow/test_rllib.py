@@ -16,7 +16,7 @@ from rigorl.spec import AgentSpec, Budget, TaskSpec
 from rigorl.tasks.envs import world_spec
 from rigorl.trial import Bundle, Report, Trial
 
-pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("default")]
+pytestmark = pytest.mark.filterwarnings("default")
 
 
 @pytest.fixture(autouse=True)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 SPEC = """
 name: small
 question: Does the front door open and close?
@@ -62,7 +62,6 @@ def changed(text: str, old: str, new: str) -> str:
     return text.replace(old, new)
 
 
-@pytest.mark.slow
 def test_one_process_and_ray_and_a_second_run_print_the_same_verdict(place: Path) -> None:
     quiet = ("small.yaml", "--json", "--mlflow", "none")
     here = rigorl(place, "run", *quiet, "--local", "--home", "here")
@@ -77,7 +76,6 @@ def test_one_process_and_ray_and_a_second_run_print_the_same_verdict(place: Path
     assert found["small"]["arms"]["tuned, tune"]["finished"] == 3
 
 
-@pytest.mark.slow
 def test_a_run_is_shown_in_mlflow_and_as_a_page(place: Path) -> None:
     done = rigorl(place, "run", "small.yaml", "--local")
     assert done.returncode == 0, done.stderr
@@ -90,7 +88,6 @@ def test_a_run_is_shown_in_mlflow_and_as_a_page(place: Path) -> None:
     assert "plotly" in (place / "page.html").read_text()
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_signal_stops_it_and_the_same_command_goes_on(
     place: Path, number: signal.Signals, code: int
@@ -110,7 +107,6 @@ def test_a_signal_stops_it_and_the_same_command_goes_on(
     assert rigorl(place, "run", *quiet).returncode == 0
 
 
-@pytest.mark.slow
 def test_a_trial_that_fails_for_good_is_exit_code_1(place: Path) -> None:
     broken = "plain: {agent: {name: helpers.seeker, config: {nan_at: 5}}}"
     text = changed(SPEC, "plain: {agent: {name: helpers.seeker, config: {rate: 0.02}}}", broken)
@@ -120,7 +116,6 @@ def test_a_trial_that_fails_for_good_is_exit_code_1(place: Path) -> None:
     assert "loss is nan at step 5" in done.stdout
 
 
-@pytest.mark.slow
 def test_what_is_wrong_is_said_in_a_line_and_leaves_nothing(place: Path) -> None:
     (place / "bad.yaml").write_text(changed(SPEC, "rate: 0.02}}}", "rate: fast}}}"))
     before = sorted(path.name for path in place.iterdir())
@@ -137,7 +132,6 @@ def test_what_is_wrong_is_said_in_a_line_and_leaves_nothing(place: Path) -> None
     assert sorted(p.name for p in place.iterdir() if p.name != "user") == before
 
 
-@pytest.mark.slow
 def test_the_other_verbs_answer(place: Path) -> None:
     priced = rigorl(place, "plan", "small.yaml", "--json")
     assert priced.returncode == 0, priced.stderr
@@ -150,7 +144,6 @@ def test_the_other_verbs_answer(place: Path) -> None:
     assert not (place / ".rigorl").exists()
 
 
-@pytest.mark.slow
 def test_the_doctor_looks_at_everything(place: Path) -> None:
     found = json.loads(rigorl(place, "doctor", "--json").stdout)
     looked_at = {finding["what"] for finding in found}
@@ -158,7 +151,6 @@ def test_the_doctor_looks_at_everything(place: Path) -> None:
     assert not (place / ".rigorl").exists()
 
 
-@pytest.mark.slow
 def test_the_ui_serves_mlflow_on_this_machine_only(place: Path) -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
