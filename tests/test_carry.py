@@ -2,6 +2,7 @@
 
 import json
 import math
+import shutil
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -19,12 +20,27 @@ from rigorl.spec import Experiment
 from rigorl.trial import Report
 
 
-@pytest.fixture
-def there(tmp_path: Path, searching: Experiment) -> Iterator[SqlJournal]:
-    with closing(SqlJournal(f"sqlite:///{tmp_path}/there.db")) as journal:
+@pytest.fixture(scope="module")
+def played(tmp_path_factory: pytest.TempPathFactory, searching: Experiment) -> Path:
+    """Return a journal's file in which the study is done, played once for all tests."""
+    path = tmp_path_factory.mktemp("played") / "there.db"
+    with closing(SqlJournal(f"sqlite:///{path}")) as journal:
         journal.begin(searching, experiment.codes(searching))
         experiment.run(searching, InProcess(), journal, optuna_ask.ask)
         journal.end("done")
+    return path
+
+
+@pytest.fixture(scope="module")
+def exported(played: Path) -> list[str]:
+    with closing(SqlJournal(f"sqlite:///{played}")) as journal:
+        return list(export_study(journal, "tiny"))
+
+
+@pytest.fixture
+def there(played: Path, tmp_path: Path) -> Iterator[SqlJournal]:
+    shutil.copy(played, tmp_path)
+    with closing(SqlJournal(f"sqlite:///{tmp_path}/there.db")) as journal:
         yield journal
 
 
@@ -66,20 +82,20 @@ def test_numbers_beyond_json_are_carried(there: SqlJournal, here: SqlJournal) ->
 
 
 def test_the_same_study_with_another_content_is_refused_and_nothing_is_added(
-    there: SqlJournal, here: SqlJournal
+    exported: list[str], here: SqlJournal
 ) -> None:
-    lines = list(export_study(there, "tiny"))
-    import_study(here, lines)
+    import_study(here, exported)
     before = list(export_study(here, "tiny"))
-    lied = [line.replace('"loss":', '"loss":9', 1) for line in lines]
+    lied = [line.replace('"loss":', '"loss":9', 1) for line in exported]
     with pytest.raises(DivergedError, match="a report must be the same"):
         import_study(here, lied)
     tried = [
-        line.replace('"rate":0', '"rate":1', 1) if '"candidate"' in line else line for line in lines
+        line.replace('"rate":0', '"rate":1', 1) if '"candidate"' in line else line
+        for line in exported
     ]
     with pytest.raises(DivergedError, match="of a search must be the same"):
         import_study(here, tried)
-    other = [line.replace('"question":"', '"question":"Or not? ', 1) for line in lines]
+    other = [line.replace('"question":"', '"question":"Or not? ', 1) for line in exported]
     with pytest.raises(JournalError, match=r"`\$.question` was"):
         import_study(here, other)
     assert list(export_study(here, "tiny")) == before
@@ -98,10 +114,10 @@ def test_the_same_study_with_another_content_is_refused_and_nothing_is_added(
     ],
 )
 def test_what_export_did_not_write_is_refused(
-    spoil: Any, said: str, there: SqlJournal, here: SqlJournal
+    spoil: Any, said: str, exported: list[str], here: SqlJournal
 ) -> None:
     with pytest.raises(JournalError, match=said):
-        import_study(here, spoil(list(export_study(there, "tiny"))))
+        import_study(here, spoil(exported))
     assert here.names() == []
 
 
