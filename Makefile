@@ -1,8 +1,10 @@
 # Two commands do all: `make quickstart` shows what rigorl is, `make test` whether it works.
 PYTHON ?= python3.11
 BIN := .venv/bin
+# Tests that lose no power need no disk: a folder in memory, where there is one.
+MEMORY := $(if $(wildcard /dev/shm/.),/dev/shm,/tmp)
 
-.PHONY: setup quickstart test unit slow lint fix check bench clean
+.PHONY: setup quickstart test unit slow crash-short crash lint fix check bench clean
 
 setup: .venv/.ready
 
@@ -14,15 +16,22 @@ setup: .venv/.ready
 quickstart: setup
 	$(BIN)/rigorl run experiments/quickstart.yaml
 
-test: unit slow
+test: unit slow crash-short
 
 # Seconds, without Ray, MLflow or a network.
 unit: setup
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 TMPDIR=$(MEMORY) $(BIN)/python -m pytest
 
 # The real Ray, MLflow and peers.
 slow: setup
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/slow
+
+# Killed at every point, and once by everything else; the long table takes half an hour.
+crash-short: setup
+	OMP_NUM_THREADS=1 TMPDIR=$(MEMORY) $(BIN)/python -m pytest tests/crash
+
+crash: setup
+	OMP_NUM_THREADS=1 PYTHONPATH=tests TMPDIR=$(MEMORY) $(BIN)/python tests/crash/long.py
 
 lint: setup
 	$(BIN)/ruff format --check .

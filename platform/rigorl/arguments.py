@@ -45,6 +45,8 @@ def parser() -> argparse.ArgumentParser:
     _homely(verb)
     _ported(verb)
     _json(verb)
+    verb = _verb(verbs, "selftest", "kill a small study again and again: is anything lost?")
+    _json(verb)
     return front
 
 

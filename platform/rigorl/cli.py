@@ -33,6 +33,7 @@ from rigorl.errors import RigorlError, SpecError, Stopped
 from rigorl.outside import live, optuna_ask, yaml_file
 from rigorl.outside.in_process import Alone
 from rigorl.outside.journal import SqlJournal, State, export_study, import_study
+from rigorl.outside.selftest import selftest
 from rigorl.outside.signals import Stop
 from rigorl.spec import Experiment
 
@@ -202,6 +203,19 @@ def examine_machine(args: argparse.Namespace) -> int:
     return DONE if all(f.ok for f in found) else FAILED
 
 
+def die_and_go_on(args: argparse.Namespace) -> int:
+    """Kill a small study at each named point, go on, compare, and print the table."""
+    results = []
+    for result in selftest():
+        results.append(result)
+        case = result.case
+        end = "ok" if result.ok else "FAILED"
+        _say(f"rigorl: {case.point} ({case.victim} killed {result.faults} times): {end}")
+    found = [{**result._asdict(), "victim": result.case.victim} for result in results]
+    print(report.as_json(found) if args.json else report.crashes(results))
+    return DONE if all(result.ok for result in results) else FAILED
+
+
 def _checked(args: argparse.Namespace) -> Experiment:
     """Read the spec and refuse what cannot be played, before anything is created."""
     spec = yaml_file.read(args.spec, args.set)
@@ -323,4 +337,5 @@ VERBS = {
     "agents": agents,
     "ui": ui,
     "doctor": examine_machine,
+    "selftest": die_and_go_on,
 }

@@ -2,6 +2,7 @@
 
 import argparse
 from itertools import count
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -66,10 +67,10 @@ def study(args: argparse.Namespace, kept: SqlJournal) -> str:
     if args.study in kept.names():
         return str(args.study)
     try:
-        return yaml_file.read(args.study).name
+        return yaml_file.read(Path(args.study)).name
     except SpecError as error:
         known = ", ".join(kept.names()) or "none"
         raise SpecError(
-            f"a study must be a name the journal knows, or a spec, but is {str(args.study)!r}; "
+            f"a study must be a name the journal knows, or a spec, but is {args.study!r}; "
             f"known are: {known}"
         ) from error

@@ -168,6 +168,31 @@ def resumed(kept: int, continued: Sequence[str], anew: Sequence[str], to_come: i
     return "\n".join(parts)
 
 
+def crashes(results: Sequence[Any]) -> str:
+    """Return the table of crashes: where who died how often, and what became of it."""
+    rows = [
+        [
+            result.case.point,
+            result.case.victim,
+            str(result.faults),
+            str(result.lost),
+            str(result.doubled),
+            str(result.diverged),
+            f"{result.seconds:.0f} s",
+            "ok" if result.ok else "FAIL",
+        ]
+        for result in results
+    ]
+    head = ["killed at", "who", "times", "lost", "doubled", "diverged", "took", ""]
+    faults = sum(result.faults for result in results)
+    lost, doubled, diverged = (
+        sum(getattr(result, wrong) for result in results)
+        for wrong in ("lost", "doubled", "diverged")
+    )
+    said = f"{lost} lost, {doubled} doubled, {diverged} diverged"
+    return f"{table(head, rows)}\n\n{faults} faults injected: {said}\n"
+
+
 def costs(found: Sequence[Any], wall_s: float) -> str:
     """Return what a study will cost, a row for each arm and phase."""
     rows = [

@@ -4,6 +4,7 @@ It can be asked to misbehave: to report NaN, to raise, or to kill its process on
 """
 
 import os
+import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,8 @@ class Config(Struct, frozen=True, forbid_unknown_fields=True):
     raise_at: int = -1
     die_at: int = -1
     scar: str = ""
+    pause: float = 0.0
+    """Seconds that an update takes, so that a test can aim."""
 
     def __post_init__(self) -> None:
         if self.rate > 1:
@@ -62,6 +65,7 @@ class Seeker:
             target = world.task.kwargs.get("target", 0.5)
             self.at += self.config.rate * (target - self.at)
             self.updates += 1
+            time.sleep(self.config.pause)
             self._misbehave(step)
             loss = float("nan") if self.updates == self.config.nan_at else float(-reward.mean())
             safe = self.updates % self.config.every == 0 or step == span.stop
