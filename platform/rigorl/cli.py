@@ -11,28 +11,26 @@ import sys
 from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import NoReturn
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # one trial, one core; read when torch loads
 
 from rigorl import (
     arguments,
-    checkpoint,
     contract,
     crash,
     estimate,
     experiment,
     opening,
-    plan,
     report,
+    telling,
 )
-from rigorl.analysis.curves import Curve
 from rigorl.analysis.scale import ends
 from rigorl.analysis.verdict import Verdict
 from rigorl.errors import RigorlError, SpecError, Stopped
 from rigorl.outside import live, optuna_ask, yaml_file
 from rigorl.outside.in_process import Alone
-from rigorl.outside.journal import SqlJournal, State, export_study, import_study
+from rigorl.outside.journal import SqlJournal, export_study, import_study
 from rigorl.outside.selftest import selftest
 from rigorl.outside.signals import Stop
 from rigorl.spec import Experiment
@@ -87,14 +85,14 @@ def run(args: argparse.Namespace) -> int:
         if args.fork:
             spec = _fork(spec, journal)
         if args.verb == "resume":
-            _say(_resumed(args, spec, journal))
+            _say(telling.resumed(args, spec, journal))
         verdict, trouble = _play(args, spec, journal)
         failed = bool(report.failures(verdict))
         crash.point("verdict")
         print(report.as_json(verdict) if args.json else report.markdown(verdict), flush=True)
     if trouble:
         _say(f"rigorl: MLflow is behind ({trouble}); the next run catches up")
-    _say(_next_steps(args, spec))
+    _say(telling.next_steps(args, spec))
     return FAILED if failed else DONE
 
 
@@ -113,7 +111,7 @@ def _play(
             cluster = opening.cluster(args, spec)
             verdict = experiment.run(spec, cluster, journal, optuna_ask.ask)
         status = "FAILED" if report.failures(verdict) else "FINISHED"
-        shown, scales = _pages(spec, verdict, journal), ends(verdict.scales)
+        shown, scales = telling.pages(spec, verdict, journal), ends(verdict.scales)
         journal.end("failed" if status == "FAILED" else "done")
     finally:
         if mirror:
@@ -127,7 +125,7 @@ def show(args: argparse.Namespace) -> int:
     with closing(opening.known_journal(args)) as journal:
         verdict = experiment.verdict(spec, journal)
         if args.html:
-            _write(args.html, report.html(verdict, _figures(spec, verdict, journal)))
+            _write(args.html, report.html(verdict, telling.figures(spec, verdict, journal)))
     print(report.as_json(verdict) if args.json else report.markdown(verdict))
     return FAILED if report.failures(verdict) else DONE
 
@@ -137,7 +135,7 @@ def status(args: argparse.Namespace) -> int:
     with closing(opening.known_journal(args)) as journal:
         known = journal.names()
         wanted = [yaml_file.read(args.spec).name] if args.spec else known
-        found = {name: _status(name, journal) for name in wanted if name in known}
+        found = {name: telling.status(name, journal) for name in wanted if name in known}
     print(report.as_json(found) if args.json else report.status(found))
     return DONE
 
@@ -227,89 +225,11 @@ def _checked(args: argparse.Namespace) -> Experiment:
     return spec
 
 
-def _pages(spec: Experiment, verdict: Verdict, journal: SqlJournal) -> dict[str, str]:
-    """Return what is kept with the study: the verdict for people and machines, its picture."""
-    return {
-        "verdict.md": report.markdown(verdict),
-        "verdict.json": report.as_json(verdict),
-        "report.html": report.html(verdict, _figures(spec, verdict, journal)),
-        "experiment.json": report.as_json(spec),
-    }
-
-
-def _figures(spec: Experiment, verdict: Verdict, journal: SqlJournal) -> list[str]:
-    """Return the learning curves of the test trials, as far as they were played."""
-    chosen = {name: arm.config for name, arm in verdict.arms.items() if arm.config is not None}
-    ours = [t for arm in chosen for t in plan.trials(spec, arm, "test", chosen, spec.seeds.test)]
-    reports = journal.reports({trial.id for trial in ours})
-    curves: dict[str, list[Curve]] = {}
-    for trial in ours:
-        if trial.id in reports:
-            curves.setdefault(trial.arm, []).append(Curve.of(trial, reports[trial.id]))
-    if not curves:
-        return []
-    from rigorl.figures.curves import learning_curves  # noqa: PLC0415  it loads Plotly
-
-    figure = learning_curves(spec, curves)
-    return [str(figure.to_html(full_html=False, include_plotlyjs=True))]
-
-
-def _status(name: str, journal: SqlJournal) -> dict[str, Any]:
-    spec = journal.spec(name)
-    assert spec is not None  # noqa: S101
-    found = live.counts(spec, journal.states(name))
-    arms = {f"{arm}, {phase}": count._asdict() for (arm, phase), count in found.items()}
-    return {"state": journal.state(name), "arms": arms}
-
-
-def _resumed(args: argparse.Namespace, spec: Experiment, journal: SqlJournal) -> str:
-    """Say what is kept, what goes on, and what begins anew."""
-    states = journal.states(spec.name)
-    open_ = [state for state in states if not state.finished and not _is_settled(state)]
-    saved = {
-        s.trial.id for s in open_ if checkpoint.newest(args.home / "trials" / s.trial.id).folder
-    }
-    lines = {
-        s.trial.id: f"{s.trial.arm}, {s.trial.phase} seed {s.trial.seed}, "
-        f"task {s.stage + 1} of {len(s.trial.tasks)}, last seen at step {s.step:,}"
-        for s in open_
-    }
-    return report.resumed(
-        kept=sum(state.finished for state in states),
-        continued=[line for id_, line in lines.items() if id_ in saved],
-        anew=[line for id_, line in lines.items() if id_ not in saved],
-        to_come=max(0, sum(plan.counts(spec).values()) - len(states)),
-    )
-
-
-def _is_settled(state: State) -> bool:
-    return state.failure is not None and state.failure.lasting
-
-
 def _fork(spec: Experiment, journal: SqlJournal) -> Experiment:
     fork = opening.fork(spec, journal)
     if fork.name != spec.name:
         _say(f"rigorl: this runs as {fork.name!r}; `--set name={fork.name}` finds it again")
     return fork
-
-
-def _next_steps(args: argparse.Namespace, spec: Experiment) -> str:
-    """Say where to look, and what to try, in the words of this very call."""
-    home = "" if args.home == Path(".rigorl") else f" --home {args.home}"
-    changes = [*args.set, f"name={spec.name}"] if args.fork else args.set
-    same = f"{args.spec}{''.join(f' --set {change!r}' for change in changes)}{home}"
-    rigorl = sys.argv[0] if Path(sys.argv[0]).name == "rigorl" else "rigorl"
-    return "\n".join(
-        [
-            "",
-            "What next:",
-            f"  {rigorl} ui{home}    every run, metric and figure, at http://127.0.0.1:5000"
-            if args.mlflow != "none"
-            else f"  {rigorl} status{home}    how far every study is",
-            f"  {rigorl} report {same} --html report.html    verdict and curves",
-            f"  {rigorl} run {same}    again: it plays nothing twice",
-        ]
-    )
 
 
 def _write(path: Path, text: str) -> None:
