@@ -159,13 +159,15 @@ def status(found: Mapping[str, Mapping[str, Any]]) -> str:
 
 def resumed(kept: int, continued: Sequence[str], anew: Sequence[str], to_come: int) -> str:
     """Return what becomes of a study that is taken up again, in trials."""
-    parts = [
-        _list(f"Kept as they are: {kept} finished trials", ()),
-        _list(f"Continued from their last checkpoint: {len(continued)}", continued),
-        _list(f"Begun anew, for there is no checkpoint: {len(anew)}", anew),
-        _list(f"Not begun yet: at most {to_come}", ()),
+    lines = [
+        f"Kept as they are: {kept} finished trials",
+        f"Continued from their last checkpoint: {len(continued)}",
+        *(f"- {line}" for line in continued),
+        f"Begun anew, for they have no checkpoint: {len(anew)}",
+        *(f"- {line}" for line in anew),
+        f"Not begun yet: at most {to_come}",
     ]
-    return "\n".join(parts)
+    return "\n".join(lines) + "\n"
 
 
 def crashes(results: Sequence[Any]) -> str:

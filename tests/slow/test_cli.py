@@ -1,7 +1,6 @@
 """The front door, as a person uses it: real processes, real exit codes, real signals."""
 
 import json
-import os
 import signal
 import socket
 import subprocess
@@ -12,54 +11,13 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[2]
-SPEC = """
-name: small
-question: Does the front door open and close?
-arms:
-  plain: {agent: {name: helpers.seeker, config: {rate: 0.02}}}
-  tuned:
-    agent: {name: helpers.seeker, config: {rate: 0.02}}
-    search:
-      candidates: 3
-      generation: 2
-      space: {rate: {kind: real, low: 0.01, high: 0.9, log: true}}
-tasks:
-  - {name: half, env: helpers.worlds:Target-v0, random: -5, reference: 0}
-  - {name: less, env: helpers.worlds:Target-v0, kwargs: {target: 0.3}, random: -5, reference: 0}
-budget: {steps: 40, exam_every: 20, exam_episodes: 2}
-seeds: {tune: [7], test: [0, 1]}
-"""
+from helpers.commands import SPEC, changed, environment, rigorl
 
 
 @pytest.fixture
 def place(tmp_path: Path) -> Path:
     (tmp_path / "small.yaml").write_text(SPEC)
     return tmp_path
-
-
-def environment(place: Path) -> dict[str, str]:
-    paths = os.pathsep.join([str(ROOT / "platform"), str(ROOT / "tests")])
-    home = place / "user"
-    home.mkdir(exist_ok=True)
-    return {**os.environ, "PYTHONPATH": paths, "RAY_AUTH_MODE": "disabled", "HOME": str(home)}
-
-
-def rigorl(place: Path, *words: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "rigorl", *words],
-        cwd=place,
-        env=environment(place),
-        capture_output=True,
-        text=True,
-        timeout=200,
-        check=False,
-    )
-
-
-def changed(text: str, old: str, new: str) -> str:
-    assert old in text
-    return text.replace(old, new)
 
 
 def test_one_process_and_ray_and_a_second_run_print_the_same_verdict(place: Path) -> None:

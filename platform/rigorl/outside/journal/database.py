@@ -6,8 +6,10 @@ connection) is asked again for a while; so what is written must bear being writt
 
 import logging
 import math
+import os
 import time
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any, TypeVar
 
 import sqlalchemy as sa
@@ -48,6 +50,8 @@ class Database:
             self.url = sa.make_url(url)
             if self.url.drivername == "postgresql":
                 self.url = self.url.set(drivername="postgresql+psycopg")
+            if self.is_file:
+                self.url = _as_it_may_be_opened(self.url)
             self.engine = sa.create_engine(self.url, pool_pre_ping=not self.is_file)
         except (ArgumentError, NoSuchModuleError, ModuleNotFoundError) as error:
             raise JournalError(
@@ -58,6 +62,8 @@ class Database:
         self._writer = self.engine.execution_options(rigorl_writes=True)
         if self.is_file:
             sa.event.listen(self.engine, "connect", _connect)
+            if "immutable" not in self.url.query:
+                sa.event.listen(self.engine, "connect", _make_lasting)
             sa.event.listen(self.engine, "begin", _begin)
 
     @property
@@ -137,6 +143,14 @@ def _insert(db: sa.Connection, table: sa.Table) -> Any:
     return {"sqlite": sqlite.insert, "postgresql": postgresql.insert}[db.dialect.name](table)
 
 
+def _as_it_may_be_opened(url: sa.URL) -> sa.URL:
+    """Return the way to open a file: where nobody can write, SQLite must not look for writers."""
+    path = Path(url.database or "")
+    if not path.exists() or os.access(path.parent, os.W_OK):
+        return url
+    return url.set(database=f"file:{path}", query={"immutable": "1", "uri": "true"})
+
+
 def _is_away(error: Exception) -> bool:
     """Tell a server that is away, restarting or cut off from one that says no."""
     if not isinstance(error, DBAPIError):
@@ -153,14 +167,15 @@ def _first_line(error: Exception) -> str:
 
 
 def _connect(connection: Any, _: Any) -> None:
-    """Readers beside one writer, and what is committed survives a loss of power."""
     connection.isolation_level = None  # `_begin` begins, not the driver
-    cursor = connection.cursor()
-    cursor.execute(f"PRAGMA busy_timeout={LOCKED_MS}")
-    if cursor.execute("PRAGMA journal_mode").fetchone() != ("wal",):
-        cursor.execute("PRAGMA journal_mode=WAL")
-    cursor.execute("PRAGMA synchronous=FULL")
-    cursor.close()
+    connection.execute(f"PRAGMA busy_timeout={LOCKED_MS}")
+
+
+def _make_lasting(connection: Any, _: Any) -> None:
+    """Readers beside one writer, and what is committed survives a loss of power."""
+    if connection.execute("PRAGMA journal_mode").fetchone() != ("wal",):
+        connection.execute("PRAGMA journal_mode=WAL")
+    connection.execute("PRAGMA synchronous=FULL")
 
 
 def _begin(db: sa.Connection) -> None:
