@@ -86,20 +86,16 @@ def run(args: argparse.Namespace) -> int:
             spec = _fork(spec, journal)
         if args.verb == "resume":
             _say(telling.resumed(args, spec, journal))
-        verdict, trouble = _play(args, spec, journal)
+        verdict = _play(args, spec, journal)
         failed = bool(report.failures(verdict))
         crash.point("verdict")
         print(report.as_json(verdict) if args.json else report.markdown(verdict), flush=True)
-    if trouble:
-        _say(f"rigorl: MLflow is behind ({trouble}); the next run catches up")
     _say(telling.next_steps(args, spec))
     return FAILED if failed else DONE
 
 
-def _play(
-    args: argparse.Namespace, spec: Experiment, journal: SqlJournal
-) -> tuple[Verdict, str | None]:
-    """Return the verdict, and what keeps MLflow from showing everything, if anything does."""
+def _play(args: argparse.Namespace, spec: Experiment, journal: SqlJournal) -> Verdict:
+    """Return the verdict; say what keeps MLflow from showing everything, if anything does."""
     mirror = None
     status = "KILLED"
     shown: dict[str, str] = {}
@@ -112,11 +108,13 @@ def _play(
             verdict = experiment.run(spec, cluster, journal, optuna_ask.ask)
         status = "FAILED" if report.failures(verdict) else "FINISHED"
         shown, scales = telling.pages(spec, verdict, journal), ends(verdict.scales)
-        journal.end("failed" if status == "FAILED" else "done")
     finally:
         if mirror:
             mirror.finish(status, shown, scales)
-    return verdict, mirror.trouble if mirror else None
+            if mirror.trouble:
+                _say(f"rigorl: MLflow is behind ({mirror.trouble}); the next run catches up")
+    journal.end("failed" if status == "FAILED" else "done")  # the mirror too writes as its driver
+    return verdict
 
 
 def show(args: argparse.Namespace) -> int:

@@ -20,7 +20,7 @@ POINTS = (
     "checkpoint.after_rename",  # the new one stands, and so do more old ones than are kept
     "exam",  # in the middle of one
     "learn",  # at a yield of a learner
-    "mirror.flush",  # what is to be shown at MLflow is about to go there
+    "mirror.flush",  # points are with MLflow, and the journal does not know yet
     "search.tell",  # a proposal is about to be kept, or a candidate to be judged
     "verdict",  # all is known, and nothing is printed
 )

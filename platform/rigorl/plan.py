@@ -4,6 +4,8 @@ from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
+import msgspec
+
 from rigorl.spec import AgentSpec, Experiment, TaskSpec
 from rigorl.trial import Bundle, Phase, Trial, fingerprint
 
@@ -102,6 +104,46 @@ def search_id(spec: Experiment, arm: str, chosen: Mapping[str, Config]) -> str:
     how = [search.space, search.generation, search.seed, search.prune]
     before = {name: config for name, config in chosen.items() if name != arm}
     return fingerprint([spec.name, arm, how, trials(spec, arm, "tune", before, spec.seeds.tune)])
+
+
+def group(trial: Trial, known: Mapping[str, Trial]) -> str:
+    """Return what *trial* shares with those that differ from it in nothing but the seed.
+
+    What it comes after is looked up in *known*. Trials that measure scales stand together,
+    whatever their task.
+    """
+    before = known.get(trial.after) if trial.after else None
+    return msgspec.structs.replace(
+        trial,
+        seed=0,
+        tasks=() if trial.phase == "scale" else trial.tasks,
+        after=group(before, known) if before else trial.after,
+    ).id
+
+
+def built_on(spec: Experiment, trial: Trial, known: Mapping[str, Trial]) -> dict[str, Config]:
+    """Return what searches chose for the arms whose trials *trial* builds on."""
+    chosen: dict[str, Config] = {}
+    while trial.after and trial.after in known:
+        trial = known[trial.after]
+        arm = spec.arms.get(trial.arm)
+        if arm and arm.search:
+            config = trial.agent.config
+            chosen[trial.arm] = {name: config[name] for name in arm.search.space if name in config}
+    return chosen
+
+
+def number(
+    spec: Experiment, trial: Trial, chosen: Mapping[str, Config], proposed: Mapping[int, Config]
+) -> int | None:
+    """Return which of the candidates *proposed* is played in *trial*; None if none of them."""
+    base = spec.arms[trial.arm].agent.config
+    for candidate, config in proposed.items():
+        if trial.agent.config == {**base, **config}:
+            configs = {**chosen, trial.arm: config}
+            (same,) = trials(spec, trial.arm, trial.phase, configs, [trial.seed])
+            return candidate if same == trial else None
+    return None
 
 
 class Story(NamedTuple):

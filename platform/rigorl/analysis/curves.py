@@ -106,6 +106,39 @@ def normalise(
     return normalised
 
 
+def summary(curve: Curve) -> dict[str, float]:
+    """Return what a whole curve comes to: on each task the final, the best and the mean score.
+
+    All are raw returns. `final/` is the score at the last exam, `best/` the highest one, and
+    `auc/` the area under the scores over all steps since birth, divided by the steps that it
+    spans. What is undefined (a task that was not examined then, or never) is left out.
+    """
+    found: dict[str, float] = {}
+    for task, score_N in zip(curve.tasks, curve.scores_TN, strict=True):
+        seen_N = np.isfinite(score_N)
+        if seen_N[-1]:
+            found[f"final/{task}"] = float(score_N[-1])
+        if seen_N.any():
+            found[f"best/{task}"] = float(score_N[seen_N].max())
+            found[f"auc/{task}"] = mean_over_steps(score_N[seen_N], curve.total_step_N[seen_N])
+    return found
+
+
+def mean_over_steps(score_N: Array, step_N: Counts) -> float:
+    """Return the area under finite scores (trapezoids), divided by last step - first step.
+
+    Exams that span no steps leave the mean of their scores.
+    """
+    span = int(step_N[-1] - step_N[0])
+    return float(np.trapezoid(score_N, step_N) / span) if span else float(score_N.mean())
+
+
+def means(found: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """Return the mean of each number that all of *found* have: none is over what is missing."""
+    shared = [name for name in found[0] if all(name in one for one in found)] if found else []
+    return {name: float(np.mean([one[name] for one in found])) for name in shared}
+
+
 def last(trial: Trial, reports: Mapping[str, Sequence[Report]]) -> Report | None:
     """Return the report with which *trial* finished; None if it did not."""
     told = reports.get(trial.id, ())

@@ -9,7 +9,10 @@ read, tested and trusted without Ray, MLflow, Optuna or a database.
     optuna_ask     what a search tries next
     ray_tune       a cluster: Ray Tune
     rllib          any RLlib algorithm as an agent
-    mlflow_mirror  the journal, shown in MLflow
+    mlflow_mirror  the journal, shown in MLflow: what, when, and how it ended
+    mlflow_runs    MLflow's runs, each made once and each point in it once: MLflow
+    groups         which trials belong together: what MLflow shows as one
+    provenance     which code this is: git and the lock file
     live           the journal, shown on a terminal
     doctor         is everything there?
 """

@@ -14,7 +14,7 @@ from mlflow import MlflowClient
 from rigorl.errors import RigorlError
 from rigorl.outside import ray_tune
 from rigorl.outside.journal import SqlJournal
-from rigorl.outside.mlflow_mirror import AWAY
+from rigorl.outside.mlflow_runs import AWAY
 
 PACKAGES = ("rigorl", "ray", "torch", "optuna", "mlflow", "gymnasium", "mujoco", "numpy")
 LOW_DISK, LOW_MEMORY = 5e9, 1e9

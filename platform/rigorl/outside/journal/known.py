@@ -22,14 +22,33 @@ def standings(db: sa.Connection, study: str) -> dict[str, Standing]:
         if report.rung is not None:
             values.setdefault(trial.id, {})[report.rung] = search.value(trial, report)
     finished = set(db.scalars(_of(study, places.c.trial).where(places.c.finished)))
-    failed = {
-        trial: msgspec.msgpack.decode(body, type=Failure)
-        for trial, body in db.execute(_of(study, failures.c.trial, failures.c.body))
-    }
+    broken = failed(db, study)
     return {
-        trial: Standing(values.get(trial, {}), trial in finished, failed.get(trial))
-        for trial in values.keys() | finished | failed.keys()
+        trial: Standing(values.get(trial, {}), trial in finished, broken.get(trial))
+        for trial in values.keys() | finished | broken.keys()
     }
+
+
+def newest(db: sa.Connection, study: str, since: int) -> dict[str, tuple[int, int, bool]]:
+    """Return the last row of each trial of *study* that reported after row *since*."""
+    rows = sa.select(reports.c.trial, reports.c.seq, reports.c.at, reports.c.finished)
+    # First what is new, which is little: a planner left to itself goes through all trials.
+    new = rows.where(reports.c.seq > since).cte("new").prefix_with("MATERIALIZED")
+    finished = sa.func.max(sa.cast(new.c.finished, sa.Integer))
+    query = (
+        sa.select(new.c.trial, sa.func.max(new.c.seq), sa.func.max(new.c.at), finished)
+        .join(trials, trials.c.id == new.c.trial)
+        .where(trials.c.study == study)
+        .group_by(new.c.trial)
+        .order_by(sa.func.min(new.c.seq))
+    )
+    return {trial: (seq, at, bool(ended)) for trial, seq, at, ended in db.execute(query)}
+
+
+def failed(db: sa.Connection, study: str) -> dict[str, Failure]:
+    """Return the failures of *study*, by trial."""
+    found = db.execute(_of(study, failures.c.trial, failures.c.body))
+    return {trial: msgspec.msgpack.decode(body, type=Failure) for trial, body in found}
 
 
 def _of(study: str, trial: sa.Column[str], *columns: sa.Column[Any]) -> sa.Select[Any]:

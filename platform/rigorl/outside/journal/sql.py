@@ -18,7 +18,7 @@ from rigorl.errors import JournalError
 from rigorl.outside.journal import schema
 from rigorl.outside.journal.consent import accept_code, objection
 from rigorl.outside.journal.database import Database, insert_new, replace
-from rigorl.outside.journal.known import standings
+from rigorl.outside.journal.known import failed, newest, standings
 from rigorl.outside.journal.lease import Lease, is_driven
 from rigorl.outside.journal.tables import (
     candidates,
@@ -218,6 +218,17 @@ class SqlJournal:
             .where(trials.c.study == study)
         )
         return [_state(*row) for row in self._rows(query)]
+
+    def newest(self, study: str, since: int = 0) -> dict[str, tuple[int, int, bool]]:
+        """Return the last row of each trial of *study* that reported after row *since*.
+
+        As its place, the time it came, and whether the trial finished; no report is read.
+        """
+        return self.database.read(lambda db: newest(db, study, since))
+
+    def failed(self, study: str) -> dict[str, Failure]:
+        """Return the failures of *study*, by trial."""
+        return self.database.read(lambda db: failed(db, study))
 
     def mirrored(self, target: str) -> dict[str, tuple[str, int]]:
         """Return, for each thing shown at *target*, its run there and the last row shown."""

@@ -1,0 +1,99 @@
+"""Which trials of a study belong together, and what came of them as far as that is worked out.
+
+A *group* is the trials that differ in nothing but the seed: a candidate of a search on its
+tuning seeds, or an arm under test. The journal knows trials only; this is read from it.
+"""
+
+from collections.abc import Collection, Iterator, Mapping
+
+from rigorl import plan, search
+from rigorl.outside.journal import SqlJournal
+from rigorl.spec import Experiment
+from rigorl.trial import Trial, fingerprint
+
+
+class Groups:
+    """The groups of the study *spec*, as far as one has met their trials."""
+
+    def __init__(self, journal: SqlJournal, spec: Experiment) -> None:
+        self.journal, self.spec = journal, spec
+        self.trials: dict[str, Trial] = {}
+        self.of: dict[str, str] = {}
+        self.members: dict[str, list[str]] = {}
+        self._numbers: dict[str, int | None] = {}
+
+    def meet(self, ids: Collection[str]) -> None:
+        """Get to know the trials *ids*, if they are new, and all others with them."""
+        if self.trials.keys() >= set(ids):
+            return
+        self.trials = {trial.id: trial for trial in self.journal.trials(self.spec.name)}
+        for id_, trial in self.trials.items():
+            if id_ not in self.of:
+                self.of[id_] = plan.group(trial, self.trials)
+                self.members.setdefault(self.of[id_], []).append(id_)
+
+    def one(self, group: str) -> Trial:
+        return self.trials[self.members[group][0]]
+
+    def number(self, group: str) -> int | None:
+        """Return which candidate of its arm's search *group* is; None if it is none."""
+        if group not in self._numbers:
+            self._numbers[group] = self._number(self.one(group))
+        return self._numbers[group]
+
+    def name(self, group: str) -> str:
+        one, number = self.one(group), self.number(group)
+        if number is not None:
+            return f"{one.arm} candidate {number}"
+        arm = self.spec.arms.get(one.arm)
+        if one.phase == "tune" and (arm is None or arm.search):  # of another version of the spec
+            return f"{one.arm} candidate {fingerprint(one.agent)[:8]}"
+        return f"{one.arm} {one.phase}"
+
+    def planned(self, group: str) -> int:
+        """Return how many trials of *group* there will be."""
+        one = self.one(group)
+        if one.phase == "tune":
+            return len(self.spec.seeds.tune)
+        return plan.counts(self.spec).get((one.arm, one.phase), 0)
+
+    def pruned(self, ids: Collection[str]) -> set[str]:
+        """Return those of the unfinished trials *ids* that their search gave up.
+
+        To be asked once nobody plays: standings are the driver's while it drives.
+        """
+        searches = {}
+        for group in {self.of[id_] for id_ in ids}:
+            if self.number(group) is not None:
+                arm, chosen = self.one(group).arm, self._chosen(self.one(group))
+                searches[plan.search_id(self.spec, arm, chosen)] = arm, chosen
+        found = (self._given_up(key, arm, chosen) for key, (arm, chosen) in searches.items())
+        return {id_ for ones in found for id_ in ones} & set(ids)
+
+    def _number(self, one: Trial) -> int | None:
+        arm = self.spec.arms.get(one.arm)
+        if one.phase != "tune" or arm is None or arm.search is None:
+            return None
+        chosen = self._chosen(one)
+        proposed = self.journal.proposed(plan.search_id(self.spec, one.arm, chosen))
+        return plan.number(self.spec, one, chosen, proposed)
+
+    def _chosen(self, one: Trial) -> dict[str, plan.Config]:
+        return plan.built_on(self.spec, one, self.trials)
+
+    def _given_up(self, key: str, arm: str, chosen: Mapping[str, plan.Config]) -> Iterator[str]:
+        """Judge the candidates of a search anew, a generation at a time."""
+        spec, how = self.spec, self.spec.arms[arm].search
+        if how is None or how.prune is None:
+            return
+        last_rung = search.rungs(spec.budget, len(spec.tasks)) - 1
+        known = self.journal.standings(spec.name)
+        bars: dict[int, float] = {}
+        told: list[search.Outcome] = []
+        for number, config in sorted(self.journal.proposed(key).items()):
+            if number % how.generation == 0:
+                bars = search.bars(how.prune, told, last_rung)
+            trials = plan.trials(spec, arm, "tune", {**chosen, arm: config}, spec.seeds.tune)
+            told.append(search.judge(config, trials, known, bars))
+            if told[-1].state == "pruned":
+                yield from (trial.id for trial in trials)
