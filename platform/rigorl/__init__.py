@@ -11,6 +11,7 @@ Read the house from the ground up; a file imports only from lines above its own.
     tasks       where agents act and are examined
     plan        spec -> trials, and their order
     search      how a configuration is chosen
+    growth      what a study may become
     contract    what the platform asks of an algorithm
     checkpoint  where a run stands, in folders that are there whole or not at all
     blocks      parts that agents are built of
@@ -21,7 +22,9 @@ Read the house from the ground up; a file imports only from lines above its own.
     estimate    what the story will cost
     report      verdict -> page
     figures     curves -> pictures
-    outside     one file for each foreign system
+    outside     one room for each foreign system
     arguments   the words of the command line
+    opening     what these words open
+    telling     what is told in the end
     cli         the front door
 """

@@ -193,7 +193,7 @@ def examine_machine(args: argparse.Namespace) -> int:
     """Print what is there and what is missing."""
     from rigorl.outside import doctor  # noqa: PLC0415  it loads Ray and MLflow
 
-    found = doctor.findings(args.home, opening.mlflow_uri(args), args.port)
+    found = doctor.findings(args.home, args.journal, opening.mlflow_uri(args), args.port)
     lines = [f"{'ok  ' if f.ok else 'FAIL'}  {f.what}: {f.fact}" for f in found]
     print(report.as_json([f._asdict() for f in found]) if args.json else "\n".join(lines))
     return DONE if all(f.ok for f in found) else FAILED

@@ -28,7 +28,7 @@ class Finding(NamedTuple):
     ok: bool
 
 
-def findings(home: Path, mlflow: str, port: int) -> list[Finding]:
+def findings(home: Path, journal: str, mlflow: str, port: int) -> list[Finding]:
     """Look at this machine, and at what a run in *home* would need. Leaves nothing behind."""
     return [
         *_versions(),
@@ -36,7 +36,7 @@ def findings(home: Path, mlflow: str, port: int) -> list[Finding]:
         _disk(home),
         _ray(),
         _port(port),
-        _journal(home),
+        _journal(home, journal),
         _mlflow(mlflow),
     ]
 
@@ -83,17 +83,19 @@ def _port(port: int) -> Finding:
     return Finding("port of the UI", fact, ok=not taken)
 
 
-def _journal(home: Path) -> Finding:
-    path = home / "journal.db"
-    if not path.exists():
+def _journal(home: Path, url: str) -> Finding:
+    path = home.absolute() / "journal.db"
+    if not url and not path.exists():
         return Finding("journal", f"none yet at {path}; the first run makes it", ok=True)
     try:
-        journal = SqlJournal(f"sqlite:///{path}")
-        names = journal.names()
+        journal = SqlJournal(url or f"sqlite:///{path}")
+        states = [journal.state(name) for name in journal.names()]
         journal.close()
     except RigorlError as error:
         return Finding("journal", str(error), ok=False)
-    return Finding("journal", f"{path}, {len(names)} studies", ok=True)
+    running, died = states.count("running"), states.count("died")
+    fact = f"{journal.name}, {len(states)} studies, {running} running, {died} whose driver died"
+    return Finding("journal", fact, ok=True)
 
 
 def _mlflow(uri: str) -> Finding:
