@@ -23,19 +23,30 @@ SEARCH = {"space": SPACE, "candidates": 6, "generation": 2, "seed": 1, "prune": 
 AGENT = {"name": "helpers.seeker", "config": {"rate": 0.02}}
 
 
-@pytest.fixture
-def journal(tmp_path: Path) -> Iterator[SqlJournal]:
-    with closing(at_home(tmp_path / "home")) as kept:
-        yield kept
-
-
 def building(**changes: Any) -> Experiment:
     """An arm that searches, and another one that searches with the policies of the first."""
     arms = {
         "first": {"agent": AGENT, "search": SEARCH},
         "then": {"agent": AGENT, "search": SEARCH, "after": "first"},
     }
-    return tiny(arms=arms, seeds={"tune": [10, 11], "test": [0]}, **changes)
+    budget = {"steps": 20, "exam_every": 5, "exam_episodes": 1}
+    parts = {"arms": arms, "seeds": {"tune": [10, 11], "test": [0]}, "budget": budget}
+    return tiny(**{**parts, **changes})
+
+
+@pytest.fixture(scope="module")
+def journal(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SqlJournal]:
+    """A journal in which the two searches were played, and some candidates pruned."""
+    place = tmp_path_factory.mktemp("home")
+    with closing(at_home(place)) as kept:
+        experiment.run(building(), InProcess(place / "trials"), kept, optuna_ask.ask)
+        yield kept
+
+
+@pytest.fixture
+def fresh(tmp_path: Path) -> Iterator[SqlJournal]:
+    with closing(at_home(tmp_path / "home")) as kept:
+        yield kept
 
 
 def played(spec: Experiment, journal: SqlJournal, tmp_path: Path) -> Groups:
@@ -45,8 +56,14 @@ def played(spec: Experiment, journal: SqlJournal, tmp_path: Path) -> Groups:
     return groups
 
 
-def test_candidates_are_numbered_as_they_were_proposed(journal: SqlJournal, tmp_path: Path) -> None:
-    groups = played(building(), journal, tmp_path)
+@pytest.fixture
+def groups(journal: SqlJournal) -> Groups:
+    found = Groups(journal, building())
+    found.meet(journal.newest("tiny"))
+    return found
+
+
+def test_candidates_are_numbered_as_they_were_proposed(groups: Groups) -> None:
     expected = {f"{arm} candidate {n}" for arm in ("first", "then") for n in range(6)}
     assert set(map(groups.name, groups.members)) == {*expected, "first test", "then test"}
     for group, members in groups.members.items():
@@ -56,17 +73,14 @@ def test_candidates_are_numbered_as_they_were_proposed(journal: SqlJournal, tmp_
         assert len({msgspec.json.encode(groups.trials[trial].agent) for trial in members}) == 1
 
 
-def test_who_was_pruned_is_who_did_not_finish(journal: SqlJournal, tmp_path: Path) -> None:
-    budget = {"steps": 20, "exam_every": 5, "exam_episodes": 1}
-    groups = played(building(budget=budget), journal, tmp_path)
+def test_who_was_pruned_is_who_did_not_finish(journal: SqlJournal, groups: Groups) -> None:
     left = {t for t, (_, _, finished) in journal.newest("tiny").items() if not finished}
     assert left
     assert groups.pruned(left) == left
     assert groups.pruned([]) == set()
 
 
-def test_candidates_of_an_older_spec_have_no_number(journal: SqlJournal, tmp_path: Path) -> None:
-    played(building(), journal, tmp_path)
+def test_candidates_of_an_older_spec_have_no_number(journal: SqlJournal) -> None:
     budget = {"steps": 30, "exam_every": 10, "exam_episodes": 2}
     groups = Groups(journal, building(budget=budget))
     groups.meet(journal.newest("tiny"))
@@ -74,27 +88,27 @@ def test_candidates_of_an_older_spec_have_no_number(journal: SqlJournal, tmp_pat
     assert len(groups.members) == 6 + 6 + 2
 
 
-def test_the_newest_rows_are_those_after_a_row(journal: SqlJournal, tmp_path: Path) -> None:
-    groups = played(tiny(), journal, tmp_path)
+def test_the_newest_rows_are_those_after_a_row(fresh: SqlJournal, tmp_path: Path) -> None:
+    groups = played(tiny(), fresh, tmp_path)
     first, second = groups.trials  # in the order in which they were played
-    rows = journal.rows(groups.trials)
+    rows = fresh.rows(groups.trials)
     assert [row.report.trial for row in rows] == [first, first, second, second]
     seqs = [row.seq for row in rows]
-    assert journal.newest("tiny") == {
+    assert fresh.newest("tiny") == {
         first: (seqs[1], rows[1].at, True),
         second: (seqs[3], rows[3].at, True),
     }
-    assert journal.newest("tiny", seqs[2]).keys() == {second}
-    assert journal.newest("tiny", seqs[3]) == journal.newest("other") == {}
+    assert fresh.newest("tiny", seqs[2]).keys() == {second}
+    assert fresh.newest("tiny", seqs[3]) == fresh.newest("other") == {}
 
 
-def test_failures_are_told_by_study(journal: SqlJournal, tmp_path: Path) -> None:
+def test_failures_are_told_by_study(fresh: SqlJournal, tmp_path: Path) -> None:
     spec = tiny(arms={"bad": {"agent": {"name": "helpers.seeker", "config": {"nan_at": 5}}}})
-    groups = played(spec, journal, tmp_path)
+    groups = played(spec, fresh, tmp_path)
     assert groups.members == {}, "nothing was reported"
-    failed = journal.failed("tiny")
+    failed = fresh.failed("tiny")
     assert [failure.lasting for failure in failed.values()] == [True, True]
-    assert journal.failed("other") == {}
+    assert fresh.failed("other") == {}
     groups.meet(failed)
     assert [sorted(ones) for ones in groups.members.values()] == [sorted(failed)]
 

@@ -1,6 +1,7 @@
 """Both journals keep the same promises: the one that forgets, and the one that does not."""
 
 import math
+import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -12,9 +13,9 @@ import pytest
 from rigorl import plan
 from rigorl.errors import DivergedError, JournalError
 from rigorl.outside.in_process import Memory
-from rigorl.outside.journal import SqlJournal, at_home
+from rigorl.outside.journal import SqlJournal, at_home, database
 from rigorl.spec import Experiment
-from rigorl.trial import Beat, Failure, Report, Score, Trial
+from rigorl.trial import Beat, Failure, Report, Score, Start, Trial
 
 
 @pytest.fixture(params=["memory", "sqlite"])
@@ -143,3 +144,40 @@ def test_a_journal_that_cannot_be_opened_says_so(tmp_path: Path) -> None:
     (tmp_path / "broken.db").write_text("this is no database, whatever its name says" * 99)
     with pytest.raises(JournalError, match="the journal must be a database"):
         SqlJournal(f"sqlite:///{tmp_path / 'broken.db'}")
+
+
+def test_a_file_that_another_program_holds_is_said_to_be(
+    tmp_path: Path, trials: list[Trial], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(database, "LOCKED_MS", 50)
+    with closing(at_home(tmp_path)) as journal:
+        holder = sqlite3.connect(tmp_path / "journal.db", isolation_level=None)
+        holder.execute("BEGIN IMMEDIATE")
+        with pytest.raises(JournalError, match="another program holds it; end that program"):
+            journal.record(trials, [report(trials[0])])
+        assert journal.reports({trials[0].id}) == {}  # to read, nobody waits
+        holder.execute("ROLLBACK")
+        holder.close()
+        journal.record(trials, [report(trials[0])])
+
+
+def test_times_never_go_back(tmp_path: Path, trials: list[Trial]) -> None:
+    steps = iter([100.0, 50.0, 200.0, 0.0])
+    url = f"sqlite:///{tmp_path}/journal.db"
+    with closing(SqlJournal(url, lambda: next(steps))) as journal:
+        for step in (1, 2, 3):
+            journal.record(trials[:1], [report(trials[0], step)])
+        assert [row.at for row in journal.rows(study="tiny")] == [100_000, 100_000, 200_000]
+    with closing(SqlJournal(url, lambda: 0.0)) as journal:
+        journal.record(trials[:1], [report(trials[0], 4)])
+        assert journal.rows(study="tiny")[-1].at == 200_000
+
+
+def test_a_corrupt_checkpoint_is_said_aloud(
+    tmp_path: Path, trials: list[Trial], caplog: pytest.LogCaptureFixture
+) -> None:
+    with closing(at_home(tmp_path)) as journal:
+        note = "checkpoint-0000 is corrupt; began anew"
+        start = Start(trial=trials[0].id, stage=0, step=0, host="here", note=note)
+        journal.record(trials, [start])
+    assert f"trial {trials[0].id}: {note}" in caplog.text
