@@ -6,6 +6,7 @@ database, MLflow's server; a disk that fills, a clock that steps, a second drive
 
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
@@ -61,7 +62,7 @@ def judged(bench: Bench, name: str, what: str, faults: int, **more: Any) -> Resu
     told = bench.export(name, more.get("journal", ()))
     lost, doubled, diverged = compare(bench.undisturbed, told)
     seconds = time.monotonic() - start
-    case = Case(what, 1, faults, tuple(words))
+    case = Case(what, 1, faults, tuple(words), more.get("who", "driver"))
     return Result(case, faults, lost, doubled, diverged + (status != 0), seconds)
 
 
@@ -91,7 +92,16 @@ def database(bench: Bench, name: str, server: Postgres, after: Sequence[float]) 
             server.start()
         assert child.wait(120) == 0, bench.log(name).read_text()
     words = (*LOCAL, *journal)
-    return judged(bench, name, "database", len(after), words=words, journal=journal, start=start)
+    return judged(
+        bench,
+        name,
+        "any moment",
+        len(after),
+        who="PostgreSQL",
+        words=words,
+        journal=journal,
+        start=start,
+    )
 
 
 def disk(bench: Bench, name: str, room: int) -> Result:
@@ -108,18 +118,16 @@ def disk(bench: Bench, name: str, room: int) -> Result:
         assert "make room" in said, said
         assert "Traceback" not in said, said
         ballast.unlink()
-        return judged(bench, name, "disk full", 1, start=start)
+        return judged(bench, name, "disk full", 1, who="disk", start=start)
     finally:
         subprocess.run(["umount", str(place)], check=True)
 
 
 def clock(bench: Bench, name: str, seed: int) -> Result:
     """Let the program's clock jump by up to a day, forward and back, at every look."""
-    random, start, looks = Random(seed), time.monotonic(), 0
+    random, start = Random(seed), time.monotonic()
 
     def jumping() -> float:
-        nonlocal looks
-        looks += 1
         return 1.8e9 + random.uniform(-86_400, 86_400)
 
     spec = yaml_file.read(bench.spec)
@@ -132,7 +140,7 @@ def clock(bench: Bench, name: str, seed: int) -> Result:
         assert times == sorted(times), "time went back in the journal"
         lost, doubled, diverged = compare(bench.undisturbed, list(export_study(journal, spec.name)))
     seconds = time.monotonic() - start
-    return Result(Case("clock steps", 1), looks, lost, doubled, diverged, seconds)
+    return Result(Case("clock steps", 1, who="clock"), 1, lost, doubled, diverged, seconds)
 
 
 def two_drivers(bench: Bench, name: str) -> Result:
@@ -150,14 +158,30 @@ def taken_for_dead(bench: Bench, name: str) -> Result:
     """Freeze a driver, let another one take over, and wake the first: it must write no more."""
     start = time.monotonic()
     with bench.start(name, LOCAL) as frozen:
-        time.sleep(2.5)
-        frozen.send_signal(signal.SIGSTOP)
+        _until(lambda: _began(bench, name), 60)
+        _freeze(frozen, bench.place / name / "journal.db")
         with bench.start(name, LOCAL) as other:
             assert other.wait(120) == 0, bench.log(name).read_text()
         frozen.send_signal(signal.SIGCONT)
         assert frozen.wait(60) == 2, bench.log(name).read_text()
     assert "another one has taken over" in bench.log(name).read_text()
     return judged(bench, name, "taken for dead", 1, start=start)
+
+
+def _freeze(driver: "subprocess.Popen[bytes]", path: Path) -> None:
+    """Stop *driver* where it does not hold the file's lock: who does is waited for in vain."""
+    while True:
+        driver.send_signal(signal.SIGSTOP)
+        time.sleep(0.05)
+        with closing(sqlite3.connect(path, timeout=0, isolation_level=None)) as other:
+            try:
+                other.execute("BEGIN IMMEDIATE")
+                other.execute("ROLLBACK")
+            except sqlite3.OperationalError:
+                driver.send_signal(signal.SIGCONT)
+                time.sleep(0.05)
+            else:
+                return
 
 
 def node(bench: Bench, name: str, after: float) -> Result:
@@ -180,7 +204,15 @@ def node(bench: Bench, name: str, after: float) -> Result:
             assert child.poll() is None, "it was over before the node was killed"
             cluster.remove_node(lost, allow_graceful=False)
             assert child.wait(200) == 0, bench.log(name).read_text()
-        return judged(bench, name, "raylet of a node", 1, words=("--mlflow", "none"), start=start)
+        return judged(
+            bench,
+            name,
+            "any moment",
+            1,
+            who="raylet of a node",
+            words=("--mlflow", "none"),
+            start=start,
+        )
     finally:
         bench.environment.pop("RAY_ADDRESS", None)
         cluster.shutdown()
@@ -201,7 +233,7 @@ def mlflow(bench: Bench, name: str, port: int, after: float) -> Result:
     assert "MLflow is behind" in bench.log(name).read_text()
     server = serve_mlflow(bench.place / f"{name}-mlflow", port)
     try:
-        return judged(bench, name, "MLflow's server", 1, words=words, start=start)
+        return judged(bench, name, "any moment", 1, who="MLflow's server", words=words, start=start)
     finally:
         os.killpg(server.pid, signal.SIGKILL)
         server.wait()

@@ -50,10 +50,14 @@ class Case(NamedTuple):
     faults: int = 1
     words: tuple[str, ...] = ("--local", "--mlflow", "none")
     """Of the command line: where it is played, and what is shown."""
+    who: str = ""
+    """Who dies, if it is not for the point to say."""
 
     @property
     def victim(self) -> str:
         """Who dies: on Ray the worker plays, the driver remembers."""
+        if self.who:
+            return self.who
         played = self.point in ("exam", "learn") or self.point.startswith("checkpoint.")
         return "worker" if played and "--local" not in self.words else "driver"
 
