@@ -108,8 +108,14 @@ def test_the_same_study_with_another_content_is_refused_and_nothing_is_added(
         (lambda lines: [*lines, "no json"], "is not"),
         (lambda lines: [*lines, '{"thing":1}'], "is not"),
         (lambda lines: [line[:-9] for line in lines], "line 1 is not"),
-        (lambda lines: lines[:1], "must hold one study, but holds 0"),
-        (lambda lines: [], "must hold one study, but holds 0"),
+        (lambda lines: lines[:1], "must be one whole study, but has 0 studies"),
+        (lambda lines: [], "must be one whole study, but has 0 studies"),
+        (lambda lines: lines[:-1], "its last line says None"),
+        (lambda lines: [*lines[:-2], lines[-1]], "must be one whole study"),
+        (
+            lambda lines: [*(line for line in lines if '{"trial"' not in line), lines[-1]],
+            "must be one whole study",
+        ),
         (lambda lines: ['{"format":"rigorl study, form 99"}', *lines[1:]], "form 99"),
     ],
 )

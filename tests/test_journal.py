@@ -161,6 +161,23 @@ def test_a_file_that_another_program_holds_is_said_to_be(
         journal.record(trials, [report(trials[0])])
 
 
+def test_of_an_inexact_agent_the_first_report_of_a_rung_stands(
+    tmp_path: Path, trials: list[Trial]
+) -> None:
+    first, again = (
+        report(trials[0], step, loss, exact=False) for step, loss in ((10, 1.0), (14, 9.0))
+    )
+    again = msgspec.structs.replace(again, scores=(Score("half", "constant", ((7.0,),)),))
+    with closing(at_home(tmp_path)) as journal:
+        journal.standings("tiny")
+        journal.record(trials[:1], [first])
+        journal.record(trials[:1], [again])
+        kept = dict(journal.standings("tiny"))
+    with closing(at_home(tmp_path)) as journal:
+        assert journal.standings("tiny") == kept
+        assert journal.reports({trials[0].id}) == {trials[0].id: [first]}
+
+
 def test_times_never_go_back(tmp_path: Path, trials: list[Trial]) -> None:
     steps = iter([100.0, 50.0, 200.0, 0.0])
     url = f"sqlite:///{tmp_path}/journal.db"

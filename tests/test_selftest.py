@@ -33,8 +33,8 @@ def test_what_is_lost_doubled_or_changed_is_counted_each(lines: list[str]) -> No
     assert compare(lines, lines[:-2]) == (2, 0, 0)
     assert compare(lines, [*lines, lines[-1]]) == (0, 1, 0)
     assert compare(lines, []) == (len(lines), 0, 0)
-    *others, last = lines
-    assert compare(lines, [*others, last.replace('"loss":', '"loss":1')]) == (0, 0, 1)
+    *others, last, end = lines
+    assert compare(lines, [*others, last.replace('"loss":', '"loss":1'), end]) == (0, 0, 1)
     told = json.loads(last)
     told["report"]["step"] += 1
     assert compare(lines, [*lines, json.dumps(told)]) == (0, 1, 0)

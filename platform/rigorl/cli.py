@@ -11,7 +11,7 @@ import sys
 from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
-from typing import NoReturn
+from typing import NoReturn, TextIO
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # one trial, one core; read when torch loads
 
@@ -51,9 +51,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     except Stopped as stopped:
         _say("rigorl: stopped; the same command goes on from here")
         return 128 + stopped.signal
-    except BrokenPipeError:  # the reader of stdout has gone
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-        return DONE
 
 
 def _hear_warnings() -> None:
@@ -74,7 +71,7 @@ def check(args: argparse.Namespace) -> int:
             wrong += 1
             _say(f"rigorl: {error}" if str(path) in str(error) else f"rigorl: {path}: {error}")
         else:
-            print("; ".join([f"{path}: ok", *remarks]))
+            _print("; ".join([f"{path}: ok", *remarks]))
     return WRONG if wrong else DONE
 
 
@@ -87,11 +84,16 @@ def run(args: argparse.Namespace) -> int:
         if args.verb == "resume":
             _say(telling.resumed(args, spec, journal))
         verdict = _play(args, spec, journal)
-        failed = bool(report.failures(verdict))
         crash.point("verdict")
-        print(report.as_json(verdict) if args.json else report.markdown(verdict), flush=True)
+        _print(report.as_json(verdict) if args.json else report.markdown(verdict))
     _say(telling.next_steps(args, spec))
-    return FAILED if failed else DONE
+    return FAILED if _failed(verdict) else DONE
+
+
+def _failed(verdict: Verdict) -> bool:
+    """Say whether a trial failed for good, or a search to its end found nothing."""
+    unanswered = any(arm.config is None for arm in verdict.arms.values())
+    return unanswered or bool(report.failures(verdict))
 
 
 def _play(args: argparse.Namespace, spec: Experiment, journal: SqlJournal) -> Verdict:
@@ -106,7 +108,7 @@ def _play(args: argparse.Namespace, spec: Experiment, journal: SqlJournal) -> Ve
             mirror = opening.mirror(args, journal, spec)
             cluster = opening.cluster(args, spec)
             verdict = experiment.run(spec, cluster, journal, optuna_ask.ask)
-        status = "FAILED" if report.failures(verdict) else "FINISHED"
+        status = "FAILED" if _failed(verdict) else "FINISHED"
         shown, scales = telling.pages(spec, verdict, journal), ends(verdict.scales)
     finally:
         if mirror:
@@ -124,7 +126,7 @@ def show(args: argparse.Namespace) -> int:
         verdict = experiment.verdict(spec, journal)
         if args.html:
             _write(args.html, report.html(verdict, telling.figures(spec, verdict, journal)))
-    print(report.as_json(verdict) if args.json else report.markdown(verdict))
+    _print(report.as_json(verdict) if args.json else report.markdown(verdict))
     return FAILED if report.failures(verdict) else DONE
 
 
@@ -134,7 +136,7 @@ def status(args: argparse.Namespace) -> int:
         known = journal.names()
         wanted = [yaml_file.read(args.spec).name] if args.spec else known
         found = {name: telling.status(name, journal) for name in wanted if name in known}
-    print(report.as_json(found) if args.json else report.status(found))
+    _print(report.as_json(found) if args.json else report.status(found))
     return DONE
 
 
@@ -145,7 +147,7 @@ def carry_out(args: argparse.Namespace) -> int:
     if args.out:
         _write(args.out, text)
     else:
-        print(text, end="")
+        _print(text, end="")
     return DONE
 
 
@@ -153,7 +155,7 @@ def carry_in(args: argparse.Namespace) -> int:
     """Take in what `export` wrote."""
     lines = yaml_file.text(args.file).splitlines()
     with closing(opening.journal(args)) as journal:
-        print(f"{import_study(journal, lines)}: imported")
+        _print(f"{import_study(journal, lines)}: imported")
     return DONE
 
 
@@ -163,7 +165,7 @@ def cost(args: argparse.Namespace) -> int:
     found = estimate.costs(spec, Alone())
     wall = estimate.wall_s(found, spec)
     priced = {"arms": [cost._asdict() for cost in found], "wall_s": wall}
-    print(report.as_json(priced) if args.json else report.costs(found, wall))
+    _print(report.as_json(priced) if args.json else report.costs(found, wall))
     return DONE
 
 
@@ -172,7 +174,7 @@ def agents(args: argparse.Namespace) -> int:
     names = [args.name] if args.name else contract.house_agents()
     found = {name: contract.settings(name) for name in names}
     pages = [report.settings(name, about) for name, about in found.items()]
-    print(report.as_json(found) if args.json else "\n\n".join(pages))
+    _print(report.as_json(found) if args.json else "\n\n".join(pages))
     return DONE
 
 
@@ -195,7 +197,7 @@ def examine_machine(args: argparse.Namespace) -> int:
 
     found = doctor.findings(args.home, args.journal, opening.mlflow_uri(args), args.port)
     lines = [f"{'ok  ' if f.ok else 'FAIL'}  {f.what}: {f.fact}" for f in found]
-    print(report.as_json([f._asdict() for f in found]) if args.json else "\n".join(lines))
+    _print(report.as_json([f._asdict() for f in found]) if args.json else "\n".join(lines))
     return DONE if all(f.ok for f in found) else FAILED
 
 
@@ -208,7 +210,7 @@ def die_and_go_on(args: argparse.Namespace) -> int:
         end = "ok" if result.ok else "FAILED"
         _say(f"rigorl: {case.point} ({case.victim} killed {result.faults} times): {end}")
     found = [{**result._asdict(), "victim": result.case.victim} for result in results]
-    print(report.as_json(found) if args.json else report.crashes(results))
+    _print(report.as_json(found) if args.json else report.crashes(results))
     return DONE if all(result.ok for result in results) else FAILED
 
 
@@ -240,7 +242,16 @@ def _write(path: Path, text: str) -> None:
 
 
 def _say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
+    _print(text, sys.stderr)
+
+
+def _print(text: str, to: TextIO | None = None, end: str = "\n") -> None:
+    """Print; if the reader has gone, what is left is said to nobody, and all goes on."""
+    stream = to or sys.stdout
+    try:
+        print(text, file=stream, end=end, flush=True)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 VERBS = {

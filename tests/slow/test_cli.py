@@ -1,6 +1,7 @@
 """The front door, as a person uses it: real processes, real exit codes, real signals."""
 
 import json
+import os
 import signal
 import socket
 import subprocess
@@ -72,6 +73,36 @@ def test_a_trial_that_fails_for_good_is_exit_code_1(place: Path) -> None:
     done = rigorl(place, "run", "small.yaml", "--local", "--mlflow", "none")
     assert done.returncode == 1
     assert "loss is nan at step 5" in done.stdout
+
+
+def test_a_search_that_finds_nothing_is_exit_code_1(place: Path) -> None:
+    text = changed(
+        SPEC,
+        "space: {rate: {kind: real, low: 0.01, high: 0.9, log: true}}",
+        "space: {nan_at: {kind: choice, of: [3, 4]}}",
+    )
+    text = changed(
+        text,
+        "    agent: {name: helpers.seeker, config: {rate: 0.02}}\n    search",
+        "    agent: {name: helpers.seeker, config: {nan_at: 3}}\n    search",
+    )
+    (place / "small.yaml").write_text(text)
+    done = rigorl(place, "run", "small.yaml", "--local", "--mlflow", "none")
+    assert done.returncode == 1, done.stderr
+    assert "# small: failed" in rigorl(place, "status").stdout
+
+
+def test_who_reads_no_further_stops_nothing(place: Path) -> None:
+    words = ("small.yaml", "--local", "--mlflow", "none")
+    gone, ours = os.pipe()
+    os.close(gone)
+    command = [sys.executable, "-m", "rigorl", "run", *words]
+    done = subprocess.run(
+        command, cwd=place, env=environment(place), stdout=ours, stderr=ours, check=False
+    )
+    os.close(ours)
+    assert done.returncode == 0
+    assert "# small: done" in rigorl(place, "status").stdout
 
 
 def test_what_is_wrong_is_said_in_a_line_and_leaves_nothing(place: Path) -> None:

@@ -125,9 +125,11 @@ def test_a_home_that_may_only_be_read_can_be_read(place: Path) -> None:
         subprocess.run(["umount", str(home)], check=True)
 
 
-@pytest.mark.parametrize("where", [("--local",), ()])
+@pytest.mark.parametrize(
+    ("number", "where"), [(signal.SIGINT, ("--local",)), (signal.SIGINT, ()), (signal.SIGTERM, ())]
+)
 def test_a_stop_keeps_the_next_checkpoint_and_resume_says_so(
-    place: Path, where: tuple[str, ...]
+    place: Path, number: signal.Signals, where: tuple[str, ...]
 ) -> None:
     pause = "{agent: {name: helpers.seeker, config: {rate: 0.02, pause: 0.05}}}"
     rewrite(
@@ -142,9 +144,14 @@ def test_a_stop_keeps_the_next_checkpoint_and_resume_says_so(
         while not is_playing(place, "plain"):
             assert running.poll() is None
             time.sleep(0.1)
-        os.killpg(running.pid, signal.SIGINT)  # as a terminal does: Ray's processes hear it too
+        if number == signal.SIGINT:  # as a terminal does: Ray's processes hear it too
+            os.killpg(running.pid, number)
+        else:
+            running.send_signal(number)
+        start = time.monotonic()
         _, said = running.communicate(timeout=90)
-    assert running.returncode == 130, said.decode()
+    assert running.returncode == 128 + number, said.decode()
+    assert time.monotonic() - start < 17, "it did not stop at a checkpoint"
     assert b"stopping at the next checkpoint" in said
     assert "# small: stopped; the same command goes on" in rigorl(place, "status").stdout
     again = rigorl(place, "resume", *words)

@@ -6,6 +6,7 @@ a bundle knows its own bars, and a run finds its own checkpoint by its trial's i
 """
 
 import os
+import signal
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -74,6 +75,8 @@ class Ask(Searcher):  # type: ignore[misc]
         super().__init__(metric="events", mode="max")
         self.agenda, self.record, self.stop = agenda, record, stop
         self.playing: dict[str, Bundle] = {}
+        self.heard: set[str] = set()
+        """Those of them that have said something: Tune asks for one more than it can play."""
         self.error: RigorlError | None = None
 
     def suggest(self, trial_id: str) -> Any:
@@ -94,13 +97,20 @@ class Ask(Searcher):  # type: ignore[misc]
         try:
             self.record(self.playing[trial_id].trials, events)
             self.stop.note(events)
+            if not self.stop.asked:
+                self.heard.add(trial_id)
         except RigorlError as error:
             self.error = self.error or error
 
     @property
     def enough(self) -> bool:
         """The journal refused something, or a signal asked for the end and it is time."""
-        return self.error is not None or self.stop.is_due(self.playing.values())
+        going = [bundle for id_, bundle in self.playing.items() if id_ in self.heard]
+        return self.error is not None or self.stop.is_due(going)
+
+    def is_late(self, trial_id: str) -> bool:
+        """Say whether this bundle began only when a signal had asked for the end."""
+        return self.stop.asked and trial_id not in self.heard
 
     def on_trial_complete(
         self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
@@ -133,8 +143,12 @@ class Mourner(tune.Callback):  # type: ignore[misc]
             f"its worker died {FAILURES + 1} times; it ran out of memory, or native code crashed "
             "(Ray's logs say which)"
         )
-        self.ask.record(bundle.trials, [_failure(bundle, cause)])
-        self.ask.agenda.settle(bundle)
+        try:
+            self.ask.record(bundle.trials, [_failure(bundle, cause)])
+        except RigorlError as error:
+            self.ask.error = self.ask.error or error
+        finally:
+            self.ask.agenda.settle(bundle)
 
 
 class Enough(tune.Stopper):  # type: ignore[misc]
@@ -144,8 +158,8 @@ class Enough(tune.Stopper):  # type: ignore[misc]
         self.ask = ask
 
     def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
-        del trial_id, result
-        return self.ask.enough
+        del result
+        return self.ask.enough or self.ask.is_late(trial_id)
 
     def stop_all(self) -> bool:
         return self.ask.enough
@@ -218,6 +232,7 @@ def _connect() -> bool:
         return False
     address = os.environ.get("RAY_ADDRESS")
     here = {} if address else {"include_dashboard": False}
+    handler = signal.getsignal(signal.SIGTERM)
     try:
         ray.init(
             address=address,
@@ -231,6 +246,7 @@ def _connect() -> bool:
             f"RAY_ADDRESS must name a Ray cluster that answers, but {address}: {error}; "
             "start it, or unset RAY_ADDRESS to use this machine"
         ) from error
+    signal.signal(signal.SIGTERM, handler)  # Ray puts its own there
     return True
 
 

@@ -180,7 +180,7 @@ def _by_key(lines: Sequence[str]) -> dict[str, str]:
         ((kind, value),) = json.loads(line).items()
         names = ("trial", "stage", "step", "update", "search", "number", "seed", "arm", "phase")
         about = value.get("trial") if kind == "trial" else value
-        known = [about.get(name) for name in names] if isinstance(about, dict) else [about]
+        known = [about.get(name) for name in names] if isinstance(about, dict) else []
         agent = about.get("agent") if kind == "trial" else None
         found[json.dumps([kind, known, agent])] = line
     return found

@@ -38,6 +38,7 @@ class Made(msgspec.Struct, frozen=True):
 
     trial: Trial
     code: str
+    accepted: str = ""
 
 
 KINDS: dict[str, Any] = {
@@ -59,8 +60,11 @@ def export_study(journal: SqlJournal, study: str) -> Iterator[str]:
         )
     yield _line("format", FORMAT)
     yield _line("study", spec)
+    lines = 3
     for kind, things in journal.database.read(lambda db: _of(db, study)).items():
         yield from sorted(_line(kind, thing) for thing in things)
+        lines += len(things)
+    yield _line("lines", lines)
 
 
 def _of(db: sa.Connection, study: str) -> dict[str, list[Any]]:
@@ -71,18 +75,15 @@ def _of(db: sa.Connection, study: str) -> dict[str, list[Any]]:
         return db.execute(query)
 
     ours = trials.c.study == study
-    proposed = rows(
-        candidates.c.search,
-        candidates.c.number,
-        candidates.c.config,
-        of=candidates.c.study == study,
-    )
+    # The first version did not note whose candidates they are: they go with every study.
+    whose = candidates.c.study.in_([study, ""])
+    proposed = rows(candidates.c.search, candidates.c.number, candidates.c.config, of=whose)
     failed = rows(failures.c.body, of=ours & failures.c.lasting)
     return {
         "candidate": [Candidate(s, n, msgspec.json.decode(text)) for s, n, text in proposed],
         "trial": [
-            Made(msgspec.json.decode(body, type=Trial), code)
-            for body, code in rows(trials.c.body, trials.c.code, of=ours)
+            Made(msgspec.json.decode(body, type=Trial), *made_by)
+            for body, *made_by in rows(trials.c.body, trials.c.code, trials.c.accepted, of=ours)
         ],
         "failure": [msgspec.msgpack.decode(body, type=Failure) for (body,) in failed],
         "report": [
@@ -106,11 +107,14 @@ def import_study(journal: SqlJournal, lines: Iterable[str]) -> str:
 
 def _parse(lines: Iterable[str]) -> dict[str, list[Any]]:
     found: dict[str, list[Any]] = {kind: [] for kind in KINDS}
+    number, said = 0, None
     for number, line in enumerate(lines, 1):
         try:
             ((kind, value),) = json.loads(line).items()
             if number == 1:
                 _check_format(kind, value)
+            elif kind == "lines":
+                said = value
             else:
                 found[kind].append(msgspec.convert(_read(value), KINDS[kind]))
         except (ValueError, KeyError, AttributeError, msgspec.ValidationError) as error:
@@ -118,10 +122,13 @@ def _parse(lines: Iterable[str]) -> dict[str, list[Any]]:
                 "what is imported must be lines that `rigorl export` wrote, but line "
                 f"{number} is not: {error}; export it again"
             ) from error
-    if len(found["study"]) != 1:
+    known = {made.trial.id for made in found["trial"]}
+    strangers = {thing.trial for thing in (*found["report"], *found["failure"])} - known
+    if said != number or len(found["study"]) != 1 or strangers:
         raise JournalError(
-            f"what is imported must hold one study, but holds {len(found['study'])}; "
-            "is the file whole? export it again"
+            f"what is imported must be one whole study, but has {len(found['study'])} studies and "
+            f"{number} lines, its last line says {said}, and reports of {len(strangers)} trials "
+            "that are not there; export it again"
         )
     return found
 
@@ -135,15 +142,19 @@ def _add(db: sa.Connection, lease: Lease, found: Mapping[str, list[Any]], at: in
     """Write what was *found*, as if it came *at* this moment."""
     lease.check(db)
     (spec,) = found["study"]
-    before = db.scalar(sa.select(studies.c.spec).where(studies.c.name == spec.name))
-    kept = spec if before is None else _joined(msgspec.json.decode(before, type=Experiment), spec)
-    row = {"name": spec.name, "spec": msgspec.json.encode(kept).decode(), "at": at}
-    replace(db, studies, [row | {"state": "stopped"}])
+    query = sa.select(studies.c.spec, studies.c.state).where(studies.c.name == spec.name)
+    text, state = db.execute(query).one_or_none() or (None, "imported")
+    kept = spec if text is None else _joined(msgspec.json.decode(text, type=Experiment), spec)
+    row = {"name": spec.name, "spec": msgspec.json.encode(kept).decode(), "at": at, "state": state}
+    replace(db, studies, [row])
     for made in found["trial"]:
-        enrol(db, [made.trial], {made.trial.agent.name: made.code})
+        agent = made.trial.agent.name
+        enrol(db, [made.trial], {agent: made.code}, {agent: made.accepted})
     orders = [made.trial for made in found["trial"]]
     told = sorted(found["report"], key=lambda r: (r.trial, r.stage, r.step, r.update))
-    Writing(orders, [*told, *found["failure"]], at).run(db)
+    writing = Writing(orders, [*told, *found["failure"]], at)
+    writing.leave_behind(db)
+    writing.run(db)
     for candidate in found["candidate"]:
         _add_candidate(db, candidate, spec.name)
 

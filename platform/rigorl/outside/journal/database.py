@@ -7,10 +7,12 @@ connection) is asked again for a while; so what is written must bear being writt
 import logging
 import math
 import os
+import re
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
+from urllib.parse import quote
 
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
@@ -25,6 +27,15 @@ Merge = Callable[[Any, Any], Any]
 DatabaseError = SQLAlchemyError
 PATIENCE = 60.0
 """Seconds for which a database that went away is asked again."""
+ALIVE = {
+    "connect_timeout": 10,
+    "keepalives_idle": 10,
+    "keepalives_interval": 5,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 30_000,
+    "options": "-c idle_in_transaction_session_timeout=10s -c lock_timeout=30s",
+}
+"""A driver that froze, or was cut off, does not keep its locks; nor does it wait for ever."""
 PAUSE, REMIND = 0.5, 10.0
 """Seconds between two askings, and between two words about them."""
 LOCKED_MS = 30_000
@@ -52,17 +63,19 @@ class Database:
                 self.url = self.url.set(drivername="postgresql+psycopg")
             if self.is_file:
                 self.url = _as_it_may_be_opened(self.url)
-            self.engine = sa.create_engine(self.url, pool_pre_ping=not self.is_file)
-        except (ArgumentError, NoSuchModuleError, ModuleNotFoundError) as error:
+            server = {} if self.is_file else {"pool_pre_ping": True, "connect_args": ALIVE}
+            self.engine = sa.create_engine(self.url, **server)
+        except (ArgumentError, NoSuchModuleError, ModuleNotFoundError, ValueError) as error:
+            shown = re.sub("://[^@/]*@", "://...@", url)  # there may be a password
             raise JournalError(
-                f"the journal must be at a database's URL, but {url!r}: {_first_line(error)}; as "
+                f"the journal must be at a database's URL, but {shown!r}: {_first_line(error)}; as "
                 "sqlite:////shared/journal.db, or postgresql://user@host/name with the extra "
                 "`rigorl[postgres]` installed"
             ) from error
         self._writer = self.engine.execution_options(rigorl_writes=True)
         if self.is_file:
             sa.event.listen(self.engine, "connect", _connect)
-            if "immutable" not in self.url.query:
+            if "uri" not in self.url.query:
                 sa.event.listen(self.engine, "connect", _make_lasting)
             sa.event.listen(self.engine, "begin", _begin)
 
@@ -148,7 +161,10 @@ def _as_it_may_be_opened(url: sa.URL) -> sa.URL:
     path = Path(url.database or "")
     if not path.exists() or os.access(path.parent, os.W_OK):
         return url
-    return url.set(database=f"file:{path}", query={"immutable": "1", "uri": "true"})
+    log = path.with_name(f"{path.name}-wal")
+    still = not log.exists() or log.stat().st_size == 0  # else somebody else may be writing
+    how = {"immutable": "1"} if still else {"mode": "ro"}
+    return url.set(database=f"file:{quote(str(path))}", query={**how, "uri": "true"})
 
 
 def _is_away(error: Exception) -> bool:
@@ -156,7 +172,7 @@ def _is_away(error: Exception) -> bool:
     if not isinstance(error, DBAPIError):
         return False
     state = getattr(error.orig, "sqlstate", None)
-    shutting_down = state is not None and state.startswith(("08", "57P", "53"))
+    shutting_down = state is not None and state.startswith(("08", "57P", "53", "55P03", "25P03"))
     cut_off = state is None and isinstance(error, sa.exc.OperationalError | sa.exc.InterfaceError)
     refused = "password" in str(error) or "does not exist" in str(error)
     return error.connection_invalidated or shutting_down or (cut_off and not refused)

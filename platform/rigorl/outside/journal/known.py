@@ -15,7 +15,7 @@ def standings(db: sa.Connection, study: str) -> dict[str, Standing]:
     """Return the standing of each trial of *study* of which anything is known."""
     values: dict[str, dict[int, float]] = {}
     for trial, rung, value in db.execute(_rungs(study)):
-        values.setdefault(trial, {})[rung] = value
+        values.setdefault(trial, {}).setdefault(rung, value)
     for order, body in db.execute(_unread(study)):
         trial = msgspec.json.decode(order, type=Trial)
         report = msgspec.msgpack.decode(body, type=Report)
@@ -60,7 +60,7 @@ def _of(study: str, trial: sa.Column[str], *columns: sa.Column[Any]) -> sa.Selec
 
 def _rungs(study: str) -> sa.Select[Any]:
     query = _of(study, reports.c.trial, reports.c.rung, reports.c.value)
-    return query.where(reports.c.value.is_not(None))
+    return query.where(reports.c.value.is_not(None)).order_by(reports.c.seq)
 
 
 def _unread(study: str) -> sa.Select[Any]:

@@ -47,10 +47,9 @@ class Holder(msgspec.Struct, frozen=True):
         if self.boot != here.boot:
             return True
         try:
-            process = psutil.Process(self.pid)
-            alive = process.create_time() == self.born
-            return not alive or process.status() == psutil.STATUS_ZOMBIE
-        except psutil.NoSuchProcess:
+            ended = psutil.Process(self.pid).status() == psutil.STATUS_ZOMBIE
+            return ended or born(self.pid) != self.born
+        except (psutil.NoSuchProcess, FileNotFoundError):
             return True
 
     def __str__(self) -> str:
@@ -58,14 +57,26 @@ class Holder(msgspec.Struct, frozen=True):
 
 
 def myself() -> Holder:
-    """Return what this process is called as a holder."""
-    boot = Path("/proc/sys/kernel/random/boot_id")
+    """Return what this process is called as a holder.
+
+    Processes of another container are on another host: their numbers mean nothing here.
+    """
+    namespace, boot = Path("/proc/self/ns/pid"), Path("/proc/sys/kernel/random/boot_id")
+    inside = f" {namespace.readlink()}" if namespace.is_symlink() else ""
     return Holder(
-        host=socket.gethostname(),
+        host=f"{socket.gethostname()}{inside}",
         boot=boot.read_text().strip() if boot.exists() else "",
         pid=os.getpid(),
-        born=psutil.Process().create_time(),
+        born=born(os.getpid()),
     )
+
+
+def born(pid: int) -> float:
+    """Return when the process *pid* began, in a unit that no correction of clocks moves."""
+    stat = Path(f"/proc/{pid}/stat")
+    if not stat.parent.parent.joinpath("self").exists():
+        return psutil.Process(pid).create_time()
+    return float(stat.read_text().rpartition(")")[2].split()[19])  # ticks since the boot
 
 
 Found = sa.Row[tuple[str, str | None, int, int]] | None
@@ -156,18 +167,23 @@ class Lease:
             same = (leases.c.study == self.study) & (leases.c.fence == found.fence)
             ours = leases.update().where(same).values(holder=holder, fence=fence, beats=0)
             taken = db.execute(ours).rowcount
-        if not taken:
+        if not taken and not self._is_ours(db, holder, fence):
             raise JournalError(
                 f"a study must have one driver, but another one took {self.study!r} just now; "
                 "wait for it, or stop it and give the same command again"
             )
         return fence
 
+    def _is_ours(self, db: sa.Connection, holder: str, fence: int) -> bool:
+        """Say whether we took it already: the answer to the first asking may have been lost."""
+        row = db.execute(sa.select(leases).where(leases.c.study == self.study)).one()
+        return (row.holder, row.fence) == (holder, fence)
+
     def _beat(self) -> None:
         ours = (leases.c.study == self.study) & (leases.c.fence == self.fence)
         alive = leases.update().where(ours).values(beats=leases.c.beats + 1)
         while not self._stop.wait(BEAT):
             try:
-                self.database.write(lambda db: db.execute(alive))
+                self.database.write(lambda db: db.execute(alive), patience=BEAT)
             except JournalError as error:  # the next write of the driver will say it
                 log.warning("%s", error)

@@ -79,6 +79,8 @@ class SqlJournal:
         self._known: dict[str, dict[str, Standing]] = {}
         self._codes: Mapping[str, str] = {}
         self._enrolled: set[str] = set()
+        self._trials: dict[str, Trial] = {}
+        """Those that `states` has read, by their text: they are asked for every second."""
         schema.bring_up(self.database)
         self._latest = self.database.read(_latest)
 
@@ -88,7 +90,10 @@ class SqlJournal:
 
     def close(self) -> None:
         """Let go of the study, which counts as stopped if it did not `end`."""
-        self.end("stopped")
+        try:
+            self.end("stopped")
+        except JournalError as error:  # the lease ages by itself; what went wrong before counts
+            log.warning("%s", error)
         self.database.close()
 
     def begin(
@@ -217,7 +222,7 @@ class SqlJournal:
             .outerjoin(failures, failures.c.trial == trials.c.id)
             .where(trials.c.study == study)
         )
-        return [_state(*row) for row in self._rows(query)]
+        return [self._state(*row) for row in self._rows(query)]
 
     def newest(self, study: str, since: int = 0) -> dict[str, tuple[int, int, bool]]:
         """Return the last row of each trial of *study* that reported after row *since*.
@@ -229,6 +234,22 @@ class SqlJournal:
     def failed(self, study: str) -> dict[str, Failure]:
         """Return the failures of *study*, by trial."""
         return self.database.read(lambda db: failed(db, study))
+
+    def _state(self, body: str, *rest: Any) -> State:
+        trial = self._trials.get(body)
+        if trial is None:
+            trial = self._trials[body] = msgspec.json.decode(body, type=Trial)
+        _, stage, step, _, finished, value, seconds, at, failure = rest
+        return State(
+            trial=trial,
+            stage=stage or 0,
+            step=step or 0,
+            finished=bool(finished),
+            value=value,
+            failure=msgspec.msgpack.decode(failure, type=Failure) if failure else None,
+            seconds=msgspec.json.decode(seconds or "{}"),
+            at=at or 0,
+        )
 
     def mirrored(self, target: str) -> dict[str, tuple[str, int]]:
         """Return, for each thing shown at *target*, its run there and the last row shown."""
@@ -298,19 +319,3 @@ def _latest(db: sa.Connection) -> int:
 def _end(db: sa.Connection, study: str, how: Ending | None) -> None:
     if how is not None:
         db.execute(studies.update().where(studies.c.name == study).values(state=how))
-
-
-def _state(body: str, *rest: Any) -> State:
-    trial = msgspec.json.decode(body, type=Trial)
-    place, failure = rest[:-1], rest[-1]
-    _, stage, step, _, finished, value, seconds, at = place
-    return State(
-        trial=trial,
-        stage=stage or 0,
-        step=step or 0,
-        finished=bool(finished),
-        value=value,
-        failure=msgspec.msgpack.decode(failure, type=Failure) if failure else None,
-        seconds=msgspec.json.decode(seconds or "{}"),
-        at=at or 0,
-    )

@@ -1,6 +1,7 @@
 """What one call of `record` writes: in one transaction, all of it or none."""
 
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import msgspec
@@ -50,6 +51,7 @@ class Writing:
 
     def run(self, db: sa.Connection) -> None:
         """Insert or compare."""
+        self._keep_first(db)
         if self.reports and insert_new(db, reports, self.reports) != len(self.reports):
             self._compare(db)
         if self.places:
@@ -67,6 +69,26 @@ class Writing:
             row = {"trial": failure.trial, "lasting": failure.lasting, "body": encode(failure)}
             replace(db, failures, [row])
 
+    def leave_behind(self, db: sa.Connection) -> None:
+        """Do not say of a trial that is further already that it is here."""
+        far = sa.select(places.c.trial, places.c.finished, places.c.stage, places.c.step)
+        for trial, *there in db.execute(far.where(places.c.trial.in_(sorted(self.places)))):
+            place = self.places[trial]
+            if there >= [place["finished"], place["stage"], place["step"]]:
+                del self.places[trial]
+
+    def _keep_first(self, db: sa.Connection) -> None:
+        """Leave out what an inexact agent tells again: at other steps, it is the same rung."""
+        loose = sorted({report.trial for report in self.told if not report.exact})
+        if not loose:
+            return
+        query = sa.select(reports.c.trial, reports.c.rung).where(reports.c.trial.in_(loose))
+        seen = {(trial, rung) for trial, rung in db.execute(query) if rung is not None}
+        pairs = list(zip(self.told, self.reports, strict=True))
+        kept = [(told, row) for told, row in pairs if (told.trial, told.rung) not in seen]
+        self.told = [told for told, _ in kept]
+        self.reports = [row for _, row in kept]
+
     def note(self, known: dict[str, Standing]) -> None:
         """Bring *known*, the standings of a study, up to what was written."""
         for row in self.reports:
@@ -82,7 +104,7 @@ class Writing:
     def _compare(self, db: sa.Connection) -> None:
         """Refuse a report whose key has other bytes in the journal."""
         query = sa.select(*(reports.c[name] for name in KEY), reports.c.body).where(
-            reports.c.trial.in_(sorted(self.places)),
+            reports.c.trial.in_(sorted({report.trial for report in self.told})),
             reports.c.step.in_({report.step for report in self.told}),
         )
         stored = {tuple(row[:-1]): row.body for row in db.execute(query)}
@@ -100,14 +122,20 @@ def _latest(old: Any, new: Any) -> Any:
     return sa.func.coalesce(new, old)
 
 
-def enrol(db: sa.Connection, of: Sequence[Trial], codes: Mapping[str, str]) -> None:
-    """Note those of the trials that are not known yet, and which code makes them."""
+def enrol(
+    db: sa.Connection,
+    of: Sequence[Trial],
+    codes: Mapping[str, str],
+    accepted: Mapping[str, str] = MappingProxyType({}),
+) -> None:
+    """Note those of the trials that are not known yet, and, by agent, which code makes them."""
     rows = [
         {
             "id": trial.id,
             "study": trial.experiment,
             "body": msgspec.json.encode(trial).decode(),
             "code": codes.get(trial.agent.name, ""),
+            "accepted": accepted.get(trial.agent.name, ""),
         }
         for trial in of
     ]
