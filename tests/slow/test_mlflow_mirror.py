@@ -29,7 +29,7 @@ from rigorl.outside.journal import Row, SqlJournal, at_home
 from rigorl.outside.mlflow_mirror import Mirror
 from rigorl.outside.provenance import provenance
 from rigorl.spec import Experiment
-from rigorl.trial import Event, Failure, Report, Trial
+from rigorl.trial import Event, Failure, Report, Score, Trial
 
 pytestmark = pytest.mark.filterwarnings("default")
 Points = dict[str, dict[str, list[tuple[int, float]]]]
@@ -307,6 +307,37 @@ def _mirror_in_a_fork(url: str, uri: str, spec: Experiment) -> int:
         dying.left = 2
         os._exit(1 if mirror(uri, dying, spec).trouble else 0)
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
+def test_exams_of_one_step_that_come_at_once_are_all_there_and_in_order(
+    journal: SqlJournal, tmp_path: Path, uri: str
+) -> None:
+    """Dense exams, as Ray may bring them: the same step, the same moment, the same value."""
+    tasks = [{"name": name, "env": "helpers.worlds:Target-v0"} for name in ("half", "less")]
+    spec = tiny(tasks=tasks, seeds={"test": [0]})
+    (trial,) = plan.trials(spec, "seeker", "test", {}, [0])
+    values = [1.0, 3.0, 3.0, 2.0, 3.0]
+    reports = [
+        Report(
+            trial=trial.id,
+            stage=min(update, 1),
+            step=10,
+            update=update,
+            rung=None,
+            stage_ended=False,
+            finished=False,
+            metrics={},
+            scores=(Score("half", "policy", ((value,),)),),
+        )
+        for update, value in enumerate(values)
+    ]
+    journal.record([trial], reports[:3])
+    mirror(uri, journal, spec, "KILLED")
+    journal.record([trial], reports[3:])
+    mirror(uri, journal, spec, "KILLED")
+    assert shown(uri)[trial.id]["score/half"] == list(
+        zip([10, 30, 30, 30, 30], values, strict=True)
+    )
 
 
 def test_measures_on_measured_scales_are_shown_at_the_end(

@@ -127,8 +127,8 @@ class Mirror:
         Older ones are read only where a measure needs the whole curve. None is kept.
         """
         runs, shown = self.runs, self.runs.shown(trial.id)
-        whole = finished or (len(trial.tasks) > 1 and not self.measured)
-        rows = self.journal.rows({trial.id}, since=0 if whole else shown)
+        whole = finished or len(trial.tasks) > 1
+        rows = self._rows(trial.id, since=0 if whole else shown)
         self._open(trial, rows[0].at)
         if runs.shown(trial.id) < shown:  # its run was gone for good, and is made again
             self._show(trial, finished=finished)
@@ -143,6 +143,19 @@ class Mirror:
         runs.send(trial.id, points, rows[-1].seq)
         if rows[-1].report.finished:
             runs.end(trial.id, "finished", rows[-1].at)
+
+    def _rows(self, trial: str, since: int = 0) -> list[Row]:
+        """Return the rows of *trial*, those of one step at moments of their own.
+
+        Exams between the updates of one step may come at once, and MLflow tells points apart,
+        and orders them, by time, step and value only.
+        """
+        apart: list[Row] = []
+        for row in self.journal.rows({trial}, since=since):
+            last = apart[-1] if apart else row
+            same = (last.report.stage, last.report.step) == (row.report.stage, row.report.step)
+            apart.append(row._replace(at=max(row.at, last.at + 1)) if apart and same else row)
+        return apart
 
     def _values(self, row: Row, curve: Curve, n: int) -> dict[str, float]:
         """Return what is shown of *row*, the n-th of *curve*."""
@@ -179,7 +192,7 @@ class Mirror:
         """Return the means over trials that are *done*, and how many these are."""
         found, newest = [], None
         for trial in done:
-            rows = self.journal.rows({trial})
+            rows = self._rows(trial)
             curve = Curve.of(self.groups.trials[trial], [row.report for row in rows])
             found.append(summary(curve))
             newest = max(newest or rows[-1], rows[-1], key=lambda row: row.seq)
@@ -217,7 +230,7 @@ class Mirror:
             said = f"scaled:{run}"
             if not shown or len(trial.tasks) == 1 or runs.notes.get(said) == (mark, shown):
                 continue
-            rows = self.journal.rows({id_})
+            rows = self._rows(id_)
             curve = Curve.of(trial, [row.report for row in rows]).scaled(scales)
             steps = map(int, curve.total_step_N)
             points = [
