@@ -29,7 +29,7 @@ from numpy.typing import NDArray
 
 HERE = Path(__file__).parent
 ENVS = ("HalfCheetah-v5", "Hopper-v5")
-RESAMPLES = 10_000
+RESAMPLES, REPEATS = 10_000, 200
 LEAST_RATIO, LEAST_DIFFERENCE = 0.95, -0.25
 PACKAGES = ("stable-baselines3", "torch", "gymnasium", "mujoco", "numpy")
 
@@ -96,6 +96,29 @@ def relative_difference(
     return float(low), float(high)
 
 
+def chance(ours_S: NDArray[np.float64], theirs_S: NDArray[np.float64]) -> float:
+    """Return how often a difference of IQMs as large comes from shuffling whose run is whose."""
+    rng = np.random.default_rng(0)
+    both = np.tile(np.concatenate([ours_S, theirs_S]), (RESAMPLES, 1))
+    mixed_XS = rng.permuted(both, axis=1)
+    n = len(ours_S)
+    gap_X = np.abs(iqm(mixed_XS[:, :n]) - iqm(mixed_XS[:, n:]))
+    return float(np.mean(gap_X >= abs(iqm(ours_S) - iqm(theirs_S))))
+
+
+def meets(ours_S: NDArray[np.float64], theirs_S: NDArray[np.float64]) -> bool:
+    """Say whether the bar is met."""
+    low, _ = relative_difference(ours_S, theirs_S)
+    return bool(iqm(ours_S) / iqm(theirs_S) >= LEAST_RATIO and low >= LEAST_DIFFERENCE)
+
+
+def against_itself(scores_S: NDArray[np.float64]) -> float:
+    """Return how often runs drawn from *scores_S* meet the bar against others drawn from them."""
+    rng = np.random.default_rng(1)
+    pairs = (scores_S[rng.integers(len(scores_S), size=(2, len(scores_S)))] for _ in range(REPEATS))
+    return float(np.mean([meets(*pair) for pair in pairs]))
+
+
 def row(env: str, results: Sequence[dict[str, Any]]) -> tuple[str, bool]:
     """Return the line of *env* in the table, and whether the bar is met there."""
     here = [result for result in results if result["env"] == env]
@@ -105,7 +128,7 @@ def row(env: str, results: Sequence[dict[str, Any]]) -> tuple[str, bool]:
     )
     ours, theirs = float(iqm(scores["ours"])), float(iqm(scores["sb3"]))
     low, high = relative_difference(scores["ours"], scores["sb3"])
-    met = ours / theirs >= LEAST_RATIO and low >= LEAST_DIFFERENCE
+    met = meets(scores["ours"], scores["sb3"])
     fast, slow = (float(np.median(rates[who])) for who in ("ours", "sb3"))
     cells = [
         env,
@@ -114,6 +137,8 @@ def row(env: str, results: Sequence[dict[str, Any]]) -> tuple[str, bool]:
         f"{ours / theirs:.2f}",
         f"{low:+.0%} to {high:+.0%}",
         "met" if met else "missed",
+        f"{chance(scores['ours'], scores['sb3']):.2f}",
+        f"{against_itself(scores['sb3']):.2f}",
         f"{fast:.0f}",
         f"{slow:.0f}",
         f"{fast / slow:.2f}",
@@ -124,7 +149,7 @@ def row(env: str, results: Sequence[dict[str, Any]]) -> tuple[str, bool]:
 def page(envs: Sequence[str], results: Sequence[dict[str, Any]]) -> str:
     """Return the summary in Markdown."""
     head = (
-        "task", "ours, IQM", "SB3, IQM", "ratio", "difference, 95 %", "bar",
+        "task", "ours, IQM", "SB3, IQM", "ratio", "difference, 95 %", "bar", "p", "SB3 and itself",
         "ours, steps/s", "SB3, steps/s", "ratio",
     )  # fmt: skip
     seeds = sorted({result["seed"] for result in results})
@@ -136,7 +161,9 @@ def page(envs: Sequence[str], results: Sequence[dict[str, Any]]) -> str:
         "rates are medians of environment steps a second, learning included. The bar: ratio of "
         f"IQMs at least {LEAST_RATIO}, lower end of the interval at least "
         f"{LEAST_DIFFERENCE:.0%}. Interval: bootstrap of (ours - SB3) / SB3 by IQM, "
-        f"{RESAMPLES:,} resamples of the seeds of each."
+        f"{RESAMPLES:,} resamples of the seeds of each. p: how often a gap as large comes from "
+        "shuffling whose run is whose. SB3 and itself: how often as many runs drawn from SB3's "
+        "meet the bar against as many others."
     )
     lines = [
         "# Our PPO and Stable-Baselines3's",
