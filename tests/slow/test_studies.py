@@ -157,5 +157,5 @@ def test_a_stop_keeps_the_next_checkpoint_and_resume_says_so(
     again = rigorl(place, "resume", *words)
     assert again.returncode == 0, again.stderr
     assert "Continued from their last checkpoint: " in again.stderr
-    undisturbed = rigorl(place, "run", *words, "--home", "undisturbed")
+    undisturbed = rigorl(place, "run", "small.yaml", *LOCAL, "--home", "undisturbed")
     assert again.stdout == undisturbed.stdout
