@@ -51,8 +51,8 @@ class Writing:
 
     def run(self, db: sa.Connection) -> None:
         """Insert or compare."""
-        self._keep_first(db)
-        if self.reports and insert_new(db, reports, self.reports) != len(self.reports):
+        rows = self._firsts(db)
+        if rows and insert_new(db, reports, rows) != len(rows):
             self._compare(db)
         if self.places:
             replace(
@@ -77,17 +77,14 @@ class Writing:
             if there >= [place["finished"], place["stage"], place["step"]]:
                 del self.places[trial]
 
-    def _keep_first(self, db: sa.Connection) -> None:
+    def _firsts(self, db: sa.Connection) -> list[dict[str, Any]]:
         """Leave out what an inexact agent tells again: at other steps, it is the same rung."""
         loose = sorted({report.trial for report in self.told if not report.exact})
         if not loose:
-            return
+            return self.reports
         query = sa.select(reports.c.trial, reports.c.rung).where(reports.c.trial.in_(loose))
         seen = {(trial, rung) for trial, rung in db.execute(query) if rung is not None}
-        pairs = list(zip(self.told, self.reports, strict=True))
-        kept = [(told, row) for told, row in pairs if (told.trial, told.rung) not in seen]
-        self.told = [told for told, _ in kept]
-        self.reports = [row for _, row in kept]
+        return [row for row in self.reports if (row["trial"], row["rung"]) not in seen]
 
     def note(self, known: dict[str, Standing]) -> None:
         """Bring *known*, the standings of a study, up to what was written."""
@@ -110,7 +107,7 @@ class Writing:
         stored = {tuple(row[:-1]): row.body for row in db.execute(query)}
         for report, row in zip(self.told, self.reports, strict=True):
             at = tuple(row[name] for name in KEY)
-            if stored[at] != row["body"] and report.exact:  # else the first one stands
+            if report.exact and stored[at] != row["body"]:  # else the first one stands
                 raise DivergedError(
                     f"a report must be the same whenever it is made, but {report.trial} differs "
                     f"at stage, step, update {at[1:]}; its agent is not deterministic, or other "
