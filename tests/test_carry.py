@@ -15,7 +15,7 @@ from rigorl import experiment
 from rigorl.errors import DivergedError, IncompleteResults, JournalError
 from rigorl.outside import optuna_ask
 from rigorl.outside.in_process import InProcess
-from rigorl.outside.journal import SqlJournal, export_study, import_study
+from rigorl.outside.journal import SqlJournal, export_study, import_study, read_study
 from rigorl.spec import Experiment
 from rigorl.trial import Report
 
@@ -54,9 +54,9 @@ def test_what_is_carried_is_the_same_to_the_byte_and_goes_on(
     there: SqlJournal, here: SqlJournal, searching: Experiment
 ) -> None:
     lines = list(export_study(there, "tiny"))
-    assert import_study(here, lines) == "tiny"
+    assert import_study(here, read_study(lines)) == "tiny"
     assert list(export_study(here, "tiny")) == lines
-    import_study(here, lines)  # again: nothing doubles
+    import_study(here, read_study(lines))  # again: nothing doubles
     assert list(export_study(here, "tiny")) == lines
     verdict = experiment.verdict(searching, there)
     here.begin(searching, experiment.codes(searching))
@@ -75,7 +75,7 @@ def test_numbers_beyond_json_are_carried(there: SqlJournal, here: SqlJournal) ->
     there.record([trial], [msgspec.structs.replace(first, step=5, metrics=odd)])
     lines = list(export_study(there, "tiny"))
     assert all(json.loads(line, parse_constant=pytest.fail) for line in lines)
-    import_study(here, lines)
+    import_study(here, read_study(lines))
     assert list(export_study(here, "tiny")) == lines
     found: list[Report] = [r for r in here.reports({trial.id})[trial.id] if r.step == 5]
     assert msgspec.msgpack.encode(found[0].metrics) == msgspec.msgpack.encode(odd)
@@ -84,20 +84,20 @@ def test_numbers_beyond_json_are_carried(there: SqlJournal, here: SqlJournal) ->
 def test_the_same_study_with_another_content_is_refused_and_nothing_is_added(
     exported: list[str], here: SqlJournal
 ) -> None:
-    import_study(here, exported)
+    import_study(here, read_study(exported))
     before = list(export_study(here, "tiny"))
     lied = [line.replace('"loss":', '"loss":9', 1) for line in exported]
     with pytest.raises(DivergedError, match="a report must be the same"):
-        import_study(here, lied)
+        import_study(here, read_study(lied))
     tried = [
         line.replace('"rate":0', '"rate":1', 1) if '"candidate"' in line else line
         for line in exported
     ]
     with pytest.raises(DivergedError, match="of a search must be the same"):
-        import_study(here, tried)
+        import_study(here, read_study(tried))
     other = [line.replace('"question":"', '"question":"Or not? ', 1) for line in exported]
     with pytest.raises(JournalError, match=r"`\$.question` was"):
-        import_study(here, other)
+        import_study(here, read_study(other))
     assert list(export_study(here, "tiny")) == before
 
 
@@ -123,7 +123,7 @@ def test_what_export_did_not_write_is_refused(
     spoil: Any, said: str, exported: list[str], here: SqlJournal
 ) -> None:
     with pytest.raises(JournalError, match=said):
-        import_study(here, spoil(exported))
+        import_study(here, read_study(spoil(exported)))
     assert here.names() == []
 
 

@@ -30,7 +30,7 @@ from rigorl.analysis.verdict import Verdict
 from rigorl.errors import RigorlError, SpecError, Stopped
 from rigorl.outside import live, optuna_ask, yaml_file
 from rigorl.outside.in_process import Alone
-from rigorl.outside.journal import SqlJournal, export_study, import_study
+from rigorl.outside.journal import SqlJournal, export_study, import_study, read_study
 from rigorl.outside.selftest import selftest
 from rigorl.outside.signals import Stop
 from rigorl.spec import Experiment
@@ -153,9 +153,9 @@ def carry_out(args: argparse.Namespace) -> int:
 
 def carry_in(args: argparse.Namespace) -> int:
     """Take in what `export` wrote."""
-    lines = yaml_file.text(args.file).splitlines()
+    found = read_study(yaml_file.text(args.file).splitlines())
     with closing(opening.journal(args)) as journal:
-        _print(f"{import_study(journal, lines)}: imported")
+        _print(f"{import_study(journal, found)}: imported")
     return DONE
 
 

@@ -14,7 +14,14 @@ from rigorl import experiment, plan
 from rigorl.errors import JournalError
 from rigorl.outside import optuna_ask
 from rigorl.outside.in_process import InProcess, Memory
-from rigorl.outside.journal import SqlJournal, database, export_study, import_study, lease
+from rigorl.outside.journal import (
+    SqlJournal,
+    database,
+    export_study,
+    import_study,
+    lease,
+    read_study,
+)
 from rigorl.outside.journal.tables import meta
 from rigorl.spec import Experiment
 from test_journal import (  # noqa: F401  the same tests, on this journal
@@ -72,7 +79,7 @@ def test_a_study_is_the_same_text_in_a_file_and_on_a_server(
             kept.end("done")
         lines = list(export_study(file, "tiny"))
         assert list(export_study(journal, "tiny")) == lines
-        import_study(journal, lines)
+        import_study(journal, read_study(lines))
     assert list(export_study(journal, "tiny")) == lines
 
 

@@ -8,7 +8,7 @@ sql         the journal itself
 carry       a study as text, from one machine to another
 """
 
-from rigorl.outside.journal.carry import export_study, import_study
+from rigorl.outside.journal.carry import export_study, import_study, read_study
 from rigorl.outside.journal.database import DatabaseError
 from rigorl.outside.journal.sql import Row, SqlJournal, State, at_home
 
@@ -20,4 +20,5 @@ __all__ = [
     "at_home",
     "export_study",
     "import_study",
+    "read_study",
 ]

@@ -50,6 +50,10 @@ KINDS: dict[str, Any] = {
 }
 
 
+Carried = Mapping[str, list[Any]]
+"""What is known of a study, by kind."""
+
+
 def export_study(journal: SqlJournal, study: str) -> Iterator[str]:
     """Yield the lines of *study*, in their order."""
     spec = journal.spec(study)
@@ -92,9 +96,8 @@ def _of(db: sa.Connection, study: str) -> dict[str, list[Any]]:
     }
 
 
-def import_study(journal: SqlJournal, lines: Iterable[str]) -> str:
-    """Add what *lines* hold to *journal*, all or nothing; return the name of the study."""
-    found = _parse(lines)
+def import_study(journal: SqlJournal, found: Carried) -> str:
+    """Add what was *found* to *journal*, all or nothing; return the name of the study."""
     (spec,) = found["study"]
     lease = Lease(journal.database, spec.name)
     lease.take()
@@ -105,7 +108,8 @@ def import_study(journal: SqlJournal, lines: Iterable[str]) -> str:
     return str(spec.name)
 
 
-def _parse(lines: Iterable[str]) -> dict[str, list[Any]]:
+def read_study(lines: Iterable[str]) -> Carried:
+    """Return what *lines*, which `export_study` wrote, hold."""
     found: dict[str, list[Any]] = {kind: [] for kind in KINDS}
     number, said = 0, None
     for number, line in enumerate(lines, 1):
@@ -138,7 +142,7 @@ def _check_format(kind: str, value: Any) -> None:
         raise ValueError(f"it begins with {kind} {value!r} instead of format {FORMAT!r}")
 
 
-def _add(db: sa.Connection, lease: Lease, found: Mapping[str, list[Any]], at: int) -> None:
+def _add(db: sa.Connection, lease: Lease, found: Carried, at: int) -> None:
     """Write what was *found*, as if it came *at* this moment."""
     lease.check(db)
     (spec,) = found["study"]
