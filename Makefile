@@ -26,7 +26,7 @@ unit: setup
 slow: setup
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/slow
 
-# Killed at every point, and once by everything else; the long table takes half an hour.
+# Killed at every point, and once by everything else; the long table takes a quarter of an hour.
 crash-short: setup
 	OMP_NUM_THREADS=1 TMPDIR=$(MEMORY) $(BIN)/python -m pytest tests/crash
 

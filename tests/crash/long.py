@@ -3,7 +3,7 @@
     make crash
 
 Exit code 1 if anything was lost, doubled or changed. Needs root for the small disk, Debian's
-PostgreSQL, and about half an hour of two cores.
+PostgreSQL, and about a quarter of an hour of two cores.
 """
 
 import sys
