@@ -20,7 +20,7 @@ test: unit slow crash-short
 
 # Seconds, without Ray, MLflow or a network.
 unit: setup
-	OMP_NUM_THREADS=1 TMPDIR=$(MEMORY) $(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 TMPDIR=$(MEMORY) $(BIN)/python -m pytest -n 2 --dist worksteal
 
 # The real Ray, MLflow and peers.
 slow: setup
