@@ -1,5 +1,6 @@
 """Points to die at: the process dies there and then, once, and else nothing happens."""
 
+import os
 import signal
 import subprocess
 import sys
@@ -36,6 +37,7 @@ def test_it_dies_once(tmp_path: Path) -> None:
 
 def test_unarmed_a_point_is_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv(crash.VARIABLE, raising=False)
+    monkeypatch.setattr(os, "kill", pytest.fail)
     for name in crash.POINTS:
         crash.point(name)
 

@@ -1,6 +1,7 @@
 """One driver at a time, whatever becomes of the one before."""
 
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -10,7 +11,7 @@ import sqlalchemy as sa
 from rigorl import plan
 from rigorl.errors import JournalError
 from rigorl.outside.journal import SqlJournal, lease
-from rigorl.outside.journal.lease import Holder, myself
+from rigorl.outside.journal.lease import Holder, Lease, myself
 from rigorl.outside.journal.tables import leases
 from rigorl.spec import Experiment
 from rigorl.trial import Beat, Trial
@@ -73,6 +74,7 @@ def test_another_study_has_a_driver_of_its_own(
 ) -> None:
     one.begin(spec)
     other.begin(msgspec.structs.replace(spec, name="other"))
+    assert [other.state(name) for name in ("tiny", "other")] == ["running", "running"]
 
 
 def test_one_that_ended_on_this_machine_is_not_waited_for(
@@ -134,3 +136,21 @@ def test_a_study_says_how_it_ended(one: SqlJournal, other: SqlJournal, spec: Exp
     gone = msgspec.json.encode(msgspec.structs.replace(myself(), pid=2**22 + 1)).decode()
     one.database.write(lambda db: db.execute(leases.update().values(holder=gone)))
     assert other.state("tiny") == "died"
+
+
+def test_of_two_that_take_it_at_once_one_gets_it_and_may_ask_twice(
+    one: SqlJournal, other: SqlJournal
+) -> None:
+    mine, theirs = Lease(one.database, "tiny"), Lease(other.database, "tiny")
+    for before in (None, "a holder that let go"):
+        found = lease.look(one.database, "tiny")
+        assert (found is None) == (before is None)
+        taken = [one.database.write(lambda db, was=found: mine._seize(db, was)) for _ in range(2)]
+        assert taken[0] == taken[1], "an answer that was lost is no other driver"
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(
+                lease, "myself", partial(msgspec.structs.replace, myself(), host="elsewhere")
+            )
+            with pytest.raises(JournalError, match="another one took 'tiny' just now"):
+                other.database.write(lambda db, was=found: theirs._seize(db, was))
+        one.database.write(lambda db: db.execute(leases.update().values(holder=None)))

@@ -9,6 +9,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import NamedTuple, Self
 
 from rich.console import Console
@@ -16,6 +17,7 @@ from rich.live import Live
 from rich.table import Table
 
 from rigorl import plan
+from rigorl.errors import JournalError
 from rigorl.outside.journal import SqlJournal, State
 from rigorl.spec import Experiment
 
@@ -74,16 +76,18 @@ class Progress:
 
     def __exit__(self, *_: object) -> None:
         self._stop.set()
-        self._thread.join()
+        self._thread.join(EVERY_LINE)  # a journal that is away is not waited for
 
     def _follow(self) -> None:
         if not self.console.is_terminal:
             while not self._stop.wait(EVERY_LINE):
-                self.console.print(self._line(), highlight=False, soft_wrap=True)
+                with suppress(JournalError):  # the driver says it
+                    self.console.print(self._line(), highlight=False, soft_wrap=True)
             return
         with Live(console=self.console, auto_refresh=False, transient=True) as live:
             while not self._stop.wait(EVERY_TABLE):
-                live.update(self._table(), refresh=True)
+                with suppress(JournalError):
+                    live.update(self._table(), refresh=True)
 
     def _look(self) -> Look:
         states = self.journal.states(self.spec.name)
