@@ -22,7 +22,6 @@ from stable_baselines3.common.logger import Logger
 from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 
 from rigorl.agents import ppo
-from rigorl.blocks import rollout
 from rigorl.blocks.rollout import Episodes
 from rigorl.tasks.world import WorldSpec
 
@@ -77,14 +76,14 @@ def main(env: str = "HalfCheetah-v5", rollouts: int = 6) -> None:
     shuffle = np.random.permutation
     np.random.permutation = lambda n: orders.append(shuffle(n)) or orders[-1]
     # SB3 counts rows environment by environment, ours step by step.
-    rollout.torch.randperm = lambda *_, **__: torch.as_tensor(
+    ppo.torch.randperm = lambda *_, **__: torch.as_tensor(
         (orders[0] % T) * NUM_ENVS + orders.popleft() // T
     )
     for number in range(1, rollouts + 1):
         theirs.collect_rollouts(theirs.env, quiet, theirs.rollout_buffer, T)
         buffer = theirs.rollout_buffer
-        actions = iter(torch.as_tensor(buffer.actions.copy()))
-        ours.actor.act = lambda *_, actions=actions: next(actions)
+        actions = iter(buffer.actions.copy())
+        ours.net.act = lambda *_, actions=actions: next(actions)
         batch, obs_ED = ours._collect(envs, obs_ED, T, Episodes(NUM_ENVS))  # noqa: SLF001
         told = {
             "observations": (batch.obs_BD, buffer.observations),

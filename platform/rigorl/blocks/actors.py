@@ -8,6 +8,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from gymnasium.spaces import Box, Discrete
 from numpy.typing import NDArray
@@ -42,9 +43,9 @@ class GaussianActor(nn.Module):
         self.mean = mlp([n_obs, *hidden, n_actions], ACTOR_GAIN, generator)
         self.log_std_A = nn.Parameter(torch.full((n_actions,), log_std))
 
-    def blank(self, *shape: int) -> Tensor:
+    def blank(self, *shape: int) -> NDArray[Any]:
         """Return room for so many actions."""
-        return torch.zeros(*shape, len(self.log_std_A))
+        return np.zeros((*shape, len(self.log_std_A)), np.float32)
 
     def noise(self, *shape: int, generator: torch.Generator) -> Tensor:
         return torch.randn(*shape, len(self.log_std_A), generator=generator)
@@ -63,9 +64,11 @@ class GaussianActor(nn.Module):
         spread = self.log_std_A.sum() + HALF_LOG_TAU * len(self.log_std_A)
         return -0.5 * z_BA.square().sum(-1) - spread, spread + 0.5 * len(self.log_std_A)
 
-    def for_env(self, action_BA: Tensor) -> NDArray[Any]:
-        action: NDArray[Any] = action_BA.numpy().reshape(-1, *self.low.shape)
-        return action.clip(self.low, self.high).astype(self.dtype, copy=False)
+    def for_env(self, action_BA: NDArray[Any]) -> NDArray[Any]:
+        action = action_BA.reshape(-1, *self.low.shape)
+        # `clip` does the same, and takes three times as long.
+        bounded: NDArray[Any] = np.minimum(np.maximum(action, self.low), self.high)
+        return bounded.astype(self.dtype, copy=False)
 
 
 class CategoricalActor(nn.Module):
@@ -83,9 +86,9 @@ class CategoricalActor(nn.Module):
         self.n_actions, self.start, self.dtype = int(space.n), int(space.start), space.dtype
         self.logits = mlp([n_obs, *hidden, self.n_actions], ACTOR_GAIN, generator)
 
-    def blank(self, *shape: int) -> Tensor:
+    def blank(self, *shape: int) -> NDArray[Any]:
         """Return room for so many actions."""
-        return torch.zeros(*shape, dtype=torch.int64)
+        return np.zeros(shape, np.int64)
 
     def noise(self, *shape: int, generator: torch.Generator) -> Tensor:
         """Return Gumbel noise: the largest noisy logit is a draw from their softmax."""
@@ -105,8 +108,8 @@ class CategoricalActor(nn.Module):
         entropy = -(log_prob_BA.exp() * log_prob_BA).sum(-1).mean()
         return log_prob_BA.gather(-1, action_B[:, None]).squeeze(-1), entropy
 
-    def for_env(self, action_B: Tensor) -> NDArray[Any]:
-        return (action_B.numpy() + self.start).astype(self.dtype, copy=False)
+    def for_env(self, action_B: NDArray[Any]) -> NDArray[Any]:
+        return (action_B + self.start).astype(self.dtype, copy=False)
 
 
 Actor = GaussianActor | CategoricalActor

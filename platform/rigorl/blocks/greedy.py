@@ -24,7 +24,8 @@ class GreedyPolicy:
         self.obs_scale = copy.deepcopy(obs_scale)
 
     def __call__(self, obs: NDArray[Any], /) -> NDArray[Any]:
-        return self.actor.for_env(self.actor.mode(self.obs_scale(obs)))
+        obs_BD = torch.from_numpy(self.obs_scale(obs))
+        return self.actor.for_env(self.actor.mode(obs_BD).numpy())
 
     def save(self, folder: Path) -> None:
         scale, space = self.obs_scale, self.actor.space

@@ -46,15 +46,15 @@ class ObsScale:
     def __init__(self, size: int, clip: float, *, on: bool) -> None:
         self.moments, self.clip, self.on = Moments(size), clip, on
 
-    def __call__(self, obs: NDArray[Any]) -> Tensor:
+    def __call__(self, obs: NDArray[Any]) -> NDArray[np.float32]:
         """Return obs_BD of *obs*, flat and in single precision. Learns nothing."""
         obs_BD = obs.reshape(len(obs), -1)
         if self.on:
             obs_BD = (obs_BD - self.moments.mean_D) / np.sqrt(self.moments.var_D + EPSILON)
             obs_BD = np.minimum(np.maximum(obs_BD, -self.clip), self.clip)
-        return torch.from_numpy(obs_BD.astype(np.float32))
+        return obs_BD.astype(np.float32)
 
-    def learn(self, obs: NDArray[Any]) -> Tensor:
+    def learn(self, obs: NDArray[Any]) -> NDArray[np.float32]:
         """Return the same, with *obs* already counted among what was seen."""
         if self.on:
             self.moments.update(obs.reshape(len(obs), -1))

@@ -2,22 +2,23 @@
 
 from collections import deque
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import Any, Generic, NamedTuple, TypeVar
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
+
+A = TypeVar("A")
+"""Arrays or tensors."""
 
 
-class Batch(NamedTuple):
+class Batch(NamedTuple, Generic[A]):
     """Steps to learn from, in any order. `action` is (B, A), or (B,) of a choice."""
 
-    obs_BD: Tensor
-    action: Tensor
-    log_prob_B: Tensor
-    advantage_B: Tensor
-    return_B: Tensor
+    obs_BD: A
+    action: A
+    log_prob_B: A
+    advantage_B: A
+    return_B: A
 
 
 class Rollout:
@@ -25,9 +26,9 @@ class Rollout:
     episode ended: 0 if it was terminal, its own value if time was up.
     """
 
-    def __init__(self, obs_TED: Tensor, action_TE: Tensor) -> None:
+    def __init__(self, obs_TED: NDArray[Any], action_TE: NDArray[Any]) -> None:
         self.obs_TED, self.action_TE = obs_TED, action_TE
-        shape = tuple(obs_TED.shape[:2])
+        shape = obs_TED.shape[:2]
         self.reward_TE = np.zeros(shape, np.float32)
         self.done_TE = np.zeros(shape, np.bool_)
         self.after_TE = np.zeros(shape, np.float32)
@@ -65,12 +66,12 @@ def gae(
     return advantage_TE
 
 
-def minibatches(batch: Batch, size: int, generator: torch.Generator) -> Iterator[Batch]:
-    """Yield all of *batch* once, shuffled, *size* rows at a time; the last may be smaller."""
-    order_B = torch.randperm(len(batch.obs_BD), generator=generator)
-    shuffled = [rows.index_select(0, order_B) for rows in batch]
-    for parts in zip(*(torch.split(rows, size) for rows in shuffled), strict=True):
-        yield Batch(*parts)
+def minibatches(batch: Batch[A], size: int, order_B: Any) -> Iterator[Batch[A]]:
+    """Yield the rows of *batch* in the order *order_B*, *size* at a time; the last may be fewer."""
+    rows_of: tuple[Any, ...] = batch
+    ordered = [rows[order_B] for rows in rows_of]
+    for start in range(0, len(order_B), size):
+        yield Batch(*(rows[start : start + size] for rows in ordered))
 
 
 class Episodes:

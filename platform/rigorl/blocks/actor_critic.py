@@ -1,0 +1,135 @@
+"""An actor and a critic under the clipped surrogate of PPO, as torch computes them.
+
+This is the reference: losses as they read in the paper, gradients by autograd, on any device.
+`written.py` computes the same in NumPy, its gradients written out; the tests hold the two
+together.
+
+Shapes: B batch, D observation, A action.
+"""
+
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from rigorl.blocks.actors import Actor
+from rigorl.blocks.adam import Adam
+from rigorl.blocks.rollout import Batch
+
+Array = NDArray[Any]
+
+
+class Losses(NamedTuple):
+    """Of the actor, of the critic, and the mean entropy of the actor's choices."""
+
+    policy: float
+    value: float
+    entropy: float
+
+
+class Terms(NamedTuple):
+    """What is minimised: policy + value_coef * value - entropy_coef * entropy."""
+
+    value_coef: float
+    entropy_coef: float
+    normalize_advantage: bool
+
+    def total(self, losses: Losses) -> float:
+        return losses.policy + self.value_coef * losses.value - self.entropy_coef * losses.entropy
+
+
+class ActorCritic(Protocol):
+    """Two networks, whoever computes them. Arrays in and out, on the CPU."""
+
+    terms: Terms
+
+    def act(self, obs_BD: Array, noise_BA: Array) -> Array:
+        """Return the actions that *noise_BA* makes of what the actor would do."""
+
+    def value(self, obs_BD: Array) -> Array:
+        """Return value_B."""
+
+    def log_prob(self, obs_BD: Array, action: Array) -> Array:
+        """Return log_prob_B of the actions."""
+
+    def hold(self, batch: Batch[Array]) -> Batch[Any]:
+        """Return *batch* where it can be learned from: `gradient` and `assess` take its rows."""
+
+    def order(self, order_B: Tensor) -> Any:
+        """Return *order_B* as an index into what `hold` returned."""
+
+    def gradient(self, batch: Batch[Any], clip: float) -> Losses:
+        """Return the losses, and leave the gradient of their total where `Adam` wants it."""
+
+    def assess(self, batch: Batch[Any], clip: float) -> tuple[Losses, Array]:
+        """Return the losses, and log_prob_B of the actions, as they are now."""
+
+
+class Autograd:
+    def __init__(self, actor: Actor, critic: nn.Module, adam: Adam, terms: Terms) -> None:
+        self.actor, self.critic, self.terms = actor, critic, terms
+        self.device = adam.weights.device
+
+    @torch.no_grad()
+    def act(self, obs_BD: Array, noise_BA: Array) -> Array:
+        action: Array = self.actor.act(self._there(obs_BD), self._there(noise_BA)).cpu().numpy()
+        return action
+
+    @torch.no_grad()
+    def value(self, obs_BD: Array) -> Array:
+        value_B: Array = self.critic(self._there(obs_BD)).squeeze(-1).cpu().numpy()
+        return value_B
+
+    @torch.no_grad()
+    def log_prob(self, obs_BD: Array, action: Array) -> Array:
+        log_prob_B, _ = self.actor.judge(self._there(obs_BD), self._there(action))
+        return log_prob_B.cpu().numpy()
+
+    def hold(self, batch: Batch[Array]) -> Batch[Tensor]:
+        return Batch(*(self._there(rows) for rows in batch))
+
+    def order(self, order_B: Tensor) -> Tensor:
+        return order_B.to(self.device)
+
+    def gradient(self, batch: Batch[Tensor], clip: float) -> Losses:
+        policy_loss, value_loss, entropy, _ = self._losses(batch, clip)
+        terms = self.terms
+        loss = policy_loss + terms.value_coef * value_loss - terms.entropy_coef * entropy
+        loss.backward()  # type: ignore[no-untyped-call]
+        return Losses(policy_loss.item(), value_loss.item(), entropy.item())
+
+    @torch.no_grad()
+    def assess(self, batch: Batch[Tensor], clip: float) -> tuple[Losses, Array]:
+        *losses, log_prob_B = self._losses(batch, clip)
+        return Losses(*(loss.item() for loss in losses)), log_prob_B.cpu().numpy()
+
+    def _losses(self, batch: Batch[Tensor], clip: float) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Return what to minimise for the actor and for the critic, the entropy, log_prob_B."""
+        log_prob_B, entropy = self.actor.judge(batch.obs_BD, batch.action)
+        advantage_B = batch.advantage_B
+        if self.terms.normalize_advantage and len(advantage_B) > 1:
+            std, mean = torch.std_mean(advantage_B)
+            advantage_B = (advantage_B - mean) / (std + 1e-8)
+        ratio_B = torch.exp(log_prob_B - batch.log_prob_B)
+        value_B = self.critic(batch.obs_BD).squeeze(-1)
+        value_loss = torch.nn.functional.mse_loss(value_B, batch.return_B)
+        return -surrogate(ratio_B, advantage_B, clip), value_loss, entropy, log_prob_B
+
+    def _there(self, array: Array) -> Tensor:
+        return torch.from_numpy(array).to(self.device)
+
+
+def surrogate(ratio_B: Tensor, advantage_B: Tensor, clip: float) -> Tensor:
+    """Return what the actor maximises: Schulman et al. 2017, equation 7."""
+    clipped_B = ratio_B.clamp(1 - clip, 1 + clip)
+    return torch.min(ratio_B * advantage_B, clipped_B * advantage_B).mean()
+
+
+def divergence(log_ratio_B: Array) -> float:
+    """Estimate KL(old || new) from log(new / old) of actions of the old policy.
+
+    Unbiased and never negative (Schulman 2020, "Approximating KL Divergence").
+    """
+    return float((np.expm1(log_ratio_B) - log_ratio_B).mean())

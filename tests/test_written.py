@@ -1,0 +1,147 @@
+"""Gradients written out by hand, held against torch's."""
+
+import numpy as np
+import pytest
+import torch
+from gymnasium.spaces import Box, Discrete
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from rigorl.blocks.actor_critic import ActorCritic, Autograd, Terms
+from rigorl.blocks.actors import make_actor
+from rigorl.blocks.adam import Adam
+from rigorl.blocks.dense import Dense
+from rigorl.blocks.nets import mlp
+from rigorl.blocks.rollout import Batch, minibatches
+from rigorl.blocks.written import Written, standardized
+
+SPACES = {"box": Box(-1.0, 1.0, (3,)), "choice": Discrete(4, start=2)}
+every_space = pytest.mark.parametrize("space", SPACES.values(), ids=SPACES)
+D = 5
+
+
+class Pair:
+    """The same two networks, with weights of their own, computed in both ways."""
+
+    def __init__(
+        self, space: Box | Discrete, terms: Terms, hidden: tuple[int, ...] = (8, 8)
+    ) -> None:
+        self.nets: dict[str, tuple[ActorCritic, Adam]] = {}
+        for way in ("written", "autograd"):
+            weights = torch.Generator().manual_seed(0)
+            actor = make_actor(space, D, hidden, weights, -0.3)
+            critic = mlp([D, *hidden, 1], 1.0, weights)
+            adam = Adam([*actor.parameters(), *critic.parameters()], 1e-5)
+            # A newborn actor's gradients are tiny, and its first biases nought.
+            with torch.no_grad():
+                adam.weights += 0.3 * torch.randn(len(adam.weights), generator=weights)
+            net = (
+                Written(actor, critic, terms)
+                if way == "written"
+                else Autograd(actor, critic, adam, terms)
+            )
+            self.nets[way] = net, adam
+
+
+def batch(space: Box | Discrete, size: int, seed: int = 0) -> Batch:
+    """Return steps whose ratios lie on both sides of the clip."""
+    rng = np.random.default_rng(seed)
+    rows = rng.normal(size=(size, D)).astype(np.float32)
+    action = (
+        rng.normal(size=(size, 3)).astype(np.float32)
+        if isinstance(space, Box)
+        else rng.integers(4, size=size)
+    )
+    numbers = rng.normal(size=(3, size)).astype(np.float32)
+    numbers[0] -= 3 if isinstance(space, Box) else 1.5
+    return Batch(rows, action, *numbers)
+
+
+TERMS = [
+    Terms(0.5, 0.0, normalize_advantage=True),
+    Terms(0.7, 0.02, normalize_advantage=False),
+]
+
+
+@every_space
+@pytest.mark.parametrize("terms", TERMS)
+@pytest.mark.parametrize("size", [1, 2, 33])
+@pytest.mark.parametrize("hidden", [(), (7,), (8, 6, 5)])
+def test_gradients_and_losses_are_those_of_autograd(
+    space: Box | Discrete, terms: Terms, size: int, hidden: tuple[int, ...]
+) -> None:
+    told = batch(space, size)
+    found = {}
+    for way, (net, adam) in Pair(space, terms, hidden).nets.items():
+        losses = net.gradient(net.hold(told), 0.2)
+        again, log_prob_B = net.assess(net.hold(told), 0.2)
+        np.testing.assert_allclose(again, losses, rtol=1e-5, atol=1e-6)
+        np.testing.assert_allclose(log_prob_B, net.log_prob(told.obs_BD, told.action), rtol=1e-5)
+        found[way] = adam.grad.numpy().copy(), losses, log_prob_B, net.value(told.obs_BD)
+        if size == 33:
+            clipped_B = np.abs(np.expm1(log_prob_B - told.log_prob_B)) > 0.2
+            assert 0 < clipped_B.sum() < size
+    for ours, reference in zip(*found.values(), strict=True):
+        scale = np.abs(reference).max()
+        np.testing.assert_allclose(ours, reference, rtol=1e-4, atol=1e-6 * max(1.0, scale))
+    assert np.abs(found["autograd"][0]).max() > 1e-3
+
+
+@every_space
+def test_three_rounds_of_learning_end_at_the_same_weights(space: Box | Discrete) -> None:
+    weights = []
+    for net, adam in Pair(space, TERMS[0], (64, 64)).nets.values():
+        shuffle = torch.Generator().manual_seed(1)
+        for _ in range(3):
+            order = net.order(torch.randperm(100, generator=shuffle))
+            for part in minibatches(net.hold(batch(space, 100)), 64, order):
+                net.gradient(part, 0.2)
+                adam.step(3e-4, 0.5)
+        weights.append(adam.weights.numpy())
+    np.testing.assert_allclose(*weights, atol=1e-5)
+
+
+@every_space
+def test_actions_are_the_same(space: Box | Discrete) -> None:
+    told = batch(space, 12)
+    noise_BA = np.random.default_rng(1).normal(size=(12, 3 + isinstance(space, Discrete)))
+    ours, reference = (
+        net.act(told.obs_BD, noise_BA.astype(np.float32))
+        for net, _ in Pair(space, TERMS[0]).nets.values()
+    )
+    np.testing.assert_allclose(ours, reference, rtol=1e-5, atol=1e-6)
+
+
+def test_what_is_not_finite_stays_so() -> None:
+    told = batch(SPACES["box"], 8)
+    told.advantage_B[0] = np.nan
+    for net, adam in Pair(SPACES["box"], TERMS[0]).nets.values():
+        losses = net.gradient(net.hold(told), 0.2)
+        assert np.isnan(losses.policy)
+        adam.step(1e-3, 0.5)
+        assert adam.weights.isnan().any()
+
+
+def test_a_value_is_not_overwritten_by_the_next() -> None:
+    net, _ = Pair(SPACES["box"], TERMS[0]).nets["written"]
+    rows = batch(SPACES["box"], 4).obs_BD
+    first = net.value(rows)
+    kept = first.copy()
+    net.value(rows + 1)
+    np.testing.assert_array_equal(first, kept)
+
+
+def test_a_network_must_be_adams_first() -> None:
+    with pytest.raises(ValueError, match="taken over by Adam"):
+        Dense(mlp([2, 2], 1.0, torch.Generator()))
+
+
+@settings(max_examples=50)
+@given(st.lists(st.floats(-1e3, 1e3, width=32), min_size=2, max_size=30))
+def test_standardized_rows_are_torchs(rows: list[float]) -> None:
+    rows_B = np.array(rows, np.float32)
+    std, mean = torch.std_mean(torch.from_numpy(rows_B).double())
+    # In single precision, a spread below the mean's rounding is noise to both.
+    if std > 1e-3 * np.abs(rows_B).max():
+        expected = (rows_B - mean.numpy()) / (std.numpy() + 1e-8)
+        np.testing.assert_allclose(standardized(rows_B), expected, atol=2e-3)
