@@ -36,8 +36,9 @@ Physics = dict[str, float | tuple[float, ...] | dict[str, float]]
 
 
 class TaskSpec(Spec, frozen=True):
-    """A Gymnasium environment with its arguments and changes to its physics.
+    """An environment with its arguments and changes to its physics.
 
+    `engine` says whose it is: Gymnasium's, EnvPool's, or whichever is best: "auto".
     `random` and `reference` are the returns that count as 0 and 1 when tasks are compared:
     a number, or measured: `random: measured` plays the uniform agent, `reference: ppo`
     trains the arm `ppo` on this task alone.
@@ -45,6 +46,7 @@ class TaskSpec(Spec, frozen=True):
 
     name: Name
     env: str
+    engine: Literal["auto", "gymnasium", "envpool"] = "auto"
     kwargs: dict[str, Any] = {}
     physics: Physics = {}
     dataset: str | None = None

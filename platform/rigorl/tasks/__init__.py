@@ -4,5 +4,6 @@ world.py    what an agent learns from, and what it is told beforehand
 physics.py  the `physics:` of a task, applied to an open environment
 envs.py     TaskSpec -> environments, world specs and worlds
 exam.py     policy + task + seeds -> returns
+pool.py     EnvPool's environments as ours; the only file that needs envpool
 dataset.py  recorded experience for offline agents; the only file that needs minari
 """

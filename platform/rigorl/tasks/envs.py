@@ -21,6 +21,9 @@ from rigorl.tasks.world import Envs, Policy, World, WorldSpec
 
 def open_env(task: TaskSpec) -> gym.Env[Any, Any]:
     """Open one environment of *task*. Its address in a `SpecError` is as in `$.env`."""
+    if task.engine == "envpool":
+        single: gym.Env[Any, Any] = _pools().open_single(task)
+        return single
     _check_id(task.env)
     try:
         # Gymnasium's checker only prints; what must not be, the watch and the exam refuse.
@@ -97,6 +100,8 @@ def open_envs(task: TaskSpec, num_envs: int, seed: int) -> Envs:
 
     Each has a stream of its own, the same however many stand beside it.
     """
+    if task.engine == "envpool":
+        return Watch(_pools().open_pool(task, num_envs, seed))
     envs = SyncVectorEnv(
         [partial(open_env, task)] * num_envs, autoreset_mode=AutoresetMode.SAME_STEP
     )
@@ -174,4 +179,16 @@ def _datasets() -> Any:
             f"a dataset must be read by minari, but {error.name} is missing; "
             "`pip install 'rigorl[offline]'`",
             "$.dataset",
+        ) from error
+
+
+def _pools() -> Any:
+    """Return tasks/pool.py, imported only where a task asks for it: envpool is optional."""
+    try:
+        return importlib.import_module("rigorl.tasks.pool")
+    except ModuleNotFoundError as error:
+        raise SpecError(
+            f"engine envpool must have EnvPool, but {error.name} is missing; "
+            "`pip install 'rigorl[envpool]'`, or use `engine: auto`",
+            "$.engine",
         ) from error
