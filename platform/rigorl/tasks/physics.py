@@ -60,14 +60,36 @@ CartPole's length is Gymnasium's: from the hinge to the pole's centre, half the 
 MUJOCO = ("damping", "friction", "gravity", "mass")
 
 
+_unstable: list[None] = []
+
+
 def _hear(message: str) -> None:
-    level = logging.WARNING if "unstable" in message else logging.DEBUG
-    logging.getLogger(__name__).log(level, "MuJoCo: %s", message)
+    if "unstable" in message:
+        _unstable.append(None)  # in one go, whatever thread it is
+        logging.getLogger(__name__).warning("MuJoCo: %s", message)
+    else:
+        logging.getLogger(__name__).debug("MuJoCo: %s", message)
 
 
-# Left alone, MuJoCo writes MUJOCO_LOG.TXT into the working directory, and a line to stderr
-# whenever a HalfCheetah is opened.
-mujoco.set_mju_user_warning(_hear)
+def hear_warnings() -> None:
+    """Take MuJoCo's warnings, of all simulations of this process.
+
+    Left alone, MuJoCo writes MUJOCO_LOG.TXT into the working directory, and a line to stderr
+    whenever a HalfCheetah is opened.
+    """
+    mujoco.set_mju_user_warning(_hear)
+
+
+def unstable_count() -> int:
+    """Return how often a simulation of this process was heard to be unstable.
+
+    MuJoCo says so once between two `mj_resetData` of a simulation, from the thread that steps
+    it.
+    """
+    return len(_unstable)
+
+
+hear_warnings()
 
 
 def alter(env: gym.Env[Any, Any], physics: Physics) -> None:
