@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from rigorl.errors import TrialFailed
 from rigorl.spec import TaskSpec
 from rigorl.tasks import exam as exam_room
 from rigorl.tasks.envs import open_env
@@ -48,6 +47,10 @@ def coins(rng: np.random.Generator) -> NDArray[Any]:
     return rng.integers(2, size=CHUNK)
 
 
+def hops(rng: np.random.Generator) -> NDArray[Any]:
+    return noise(rng)[:, :3]
+
+
 def noise(rng: np.random.Generator) -> NDArray[Any]:
     return rng.uniform(-1, 1, size=(CHUNK, 6)).astype(np.float32)
 
@@ -82,17 +85,18 @@ DUEL = TaskSpec(name="duel", env="rigorl-test/Duel-v0")
 def test_an_exam_taken_again_ends_the_same() -> None:
     for task, sample in ((CARTPOLE, coins), (CHEETAH, noise)):
         exam = Exam(task, Dice(sample), seeds=(3, 4, 5), horizon=30)
-        first = examine(exam)
+        first = examine(exam).returns_EO
         assert first.shape == (3, 1)
         assert len(set(first.ravel())) > 1
-        np.testing.assert_array_equal(first, examine(exam))
-        np.testing.assert_array_equal(first, examine(pickle.loads(pickle.dumps(exam))))  # noqa: S301
+        np.testing.assert_array_equal(first, examine(exam).returns_EO)
+        again = pickle.loads(pickle.dumps(exam))  # noqa: S301
+        np.testing.assert_array_equal(first, examine(again).returns_EO)
 
 
 @pytest.mark.parametrize("policy", [Lean(), Dice(coins)])
 def test_episodes_do_not_know_each_other(policy: Any) -> None:
     many, first, last = (
-        examine(Exam(CARTPOLE, policy, tuple(seeds), horizon=60))
+        examine(Exam(CARTPOLE, policy, tuple(seeds), horizon=60)).returns_EO
         for seeds in (range(20), range(3), range(16, 20))
     )
     np.testing.assert_array_equal(many[:3], first)
@@ -110,22 +114,37 @@ def test_returns_are_those_of_a_plain_loop() -> None:
             obs, reward, terminated, truncated, _ = env.step(Lean()(rows)[0])
             total[-1] += float(reward)
             over = terminated or truncated
-    np.testing.assert_array_equal(examine(Exam(CARTPOLE, Lean(), (11, 12)))[:, 0], total)
+    returns_EO, _ = examine(Exam(CARTPOLE, Lean(), (11, 12)))
+    np.testing.assert_array_equal(returns_EO[:, 0], total)
 
 
 def test_horizon_caps_an_episode() -> None:
-    assert examine(Exam(CARTPOLE, Lean(), seeds=(0,), horizon=7)).tolist() == [[7.0]]
+    short = examine(Exam(CARTPOLE, Lean(), seeds=(0,), horizon=7))
+    assert short.returns_EO.tolist() == [[7.0]]
 
 
 def test_objectives_are_kept_apart() -> None:
-    returns_EO = examine(Exam(DUEL, Dice(coins), seeds=(0, 1)))
+    returns_EO, _ = examine(Exam(DUEL, Dice(coins), seeds=(0, 1)))
     assert returns_EO.tolist() == [[5.0, -2.5]] * 2
 
 
-def test_a_reward_that_is_no_number_fails_the_exam() -> None:
+def test_an_episode_that_diverges_ends_with_what_it_had_earned() -> None:
     task = TaskSpec(name="duel", env=DUEL.env, kwargs={"worth": np.nan})
-    with pytest.raises(TrialFailed, match=r"is .*nan.* at step 3 of exam episode 0 on task 'duel'"):
-        examine(Exam(task, Dice(coins), seeds=(0, 1)))
+    result = examine(Exam(task, Dice(coins), seeds=(0, 1)))
+    assert result.returns_EO.tolist() == [[2.0, -1.0]] * 2
+    assert result.diverged == 2
+
+
+@pytest.mark.parametrize(("env", "sample"), [("HalfCheetah-v5", noise), ("Hopper-v5", hops)])
+def test_our_simulations_give_the_scores_of_gymnasiums(env: str, sample: Any) -> None:
+    seeds, scores = tuple(range(18)), []
+    for engine, threads in (("auto", 1), ("auto", 2), ("gymnasium", 1)):
+        task = TaskSpec(name="task", env=env, engine=engine, vary={"friction": (0.5, 1.5)})
+        exam = Exam(task, Dice(sample), seeds, horizon=25, threads=threads)
+        scores.append(examine(exam).returns_EO)
+    np.testing.assert_array_equal(scores[0], scores[1])
+    np.testing.assert_allclose(scores[0], scores[2], atol=1e-9)
+    assert len(set(scores[0].ravel())) == len(seeds)
 
 
 @pytest.mark.parametrize(

@@ -1,18 +1,21 @@
 """Opening tasks."""
 
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
+import msgspec
 import numpy as np
 import pytest
+from gymnasium.vector import AutoresetMode
 from numpy.typing import NDArray
 
 from rigorl.errors import SpecError, TrialFailed
 from rigorl.spec import TaskSpec
-from rigorl.tasks.envs import open_env, open_envs, open_world, world_spec
-from rigorl.tasks.world import World
+from rigorl.tasks.envs import open_env, open_envs, open_world, try_out, world_spec
+from rigorl.tasks.world import Tally, World
 
 CARTPOLE = TaskSpec(name="cartpole", env="CartPole-v1")
 PENDULUM = TaskSpec(name="pendulum", env="Pendulum-v1")
@@ -113,12 +116,48 @@ def test_the_same_seed_opens_the_same_environments() -> None:
 
 
 @pytest.mark.parametrize("what", ["reward", "observation", "final"])
-def test_nonsense_ends_the_trial(what: str) -> None:
-    task = TaskSpec(name="toy", env=TOY, kwargs={"breaks": what})
+def test_nonsense_ends_the_episode_and_is_not_believed(what: str) -> None:
+    task = TaskSpec(name="toy", env=TOY, kwargs={"breaks": what}, diverged=1.0)
+    tally = Tally()
+    envs = open_envs(task, 3, seed=0, tally=tally)
+    envs.reset()
+    _, rewards, terminated, truncated, info = envs.step(np.zeros(3, np.int64))
+    assert rewards.tolist() == [0, 0, 0]
+    assert truncated.all()
+    assert not terminated.any()
+    np.testing.assert_array_equal(np.stack(info["final_obs"]), np.zeros((3, 2)))
+    assert (tally.episodes, tally.diverged) == (3, 3)
+
+
+def test_a_trial_fails_when_too_many_episodes_diverge() -> None:
+    task = TaskSpec(name="toy", env=TOY, kwargs={"breaks": "reward"}, diverged=0.04)
     envs = open_envs(task, 3, seed=0)
     envs.reset()
-    with pytest.raises(TrialFailed, match=r"must be finite, but is (nan|inf) in environment 0"):
+    envs.step(np.zeros(3, np.int64))  # three, where four of a hundred are allowed
+    with pytest.raises(TrialFailed, match=r"at most 4.0% .* but 6 of 6 did on task 'toy'"):
         envs.step(np.zeros(3, np.int64))
+    with pytest.raises(TrialFailed, match=r"at most 0.0% .* but 1 of 500 did"):
+        Tally().add(TaskSpec(name="a", env="b", diverged=0.0), 500, 1)
+
+
+@pytest.mark.parametrize("engine", ["auto", "gymnasium"])
+def test_a_simulation_that_comes_apart_ends_its_episode(engine: Any) -> None:
+    task = TaskSpec(name="hop", env="Hopper-v5", engine=engine, diverged=1.0)
+    tally = Tally()
+    envs = open_envs(task, 2, seed=0, tally=tally)
+    first = envs.reset()[0]
+    bare: Any = envs.unwrapped
+    if engine == "auto":
+        bare._simulations._datas[1].qvel[0] = 1e11
+    else:
+        bare.envs[1].unwrapped.data.qvel[0] = 1e11
+    _, rewards, terminated, truncated, info = envs.step(np.zeros((2, 3), np.float32))
+    assert truncated.tolist() == [False, True]
+    assert not terminated.any()
+    assert rewards[0] != 0 == rewards[1]
+    np.testing.assert_array_equal(info["final_obs"][1], first[1])
+    assert (tally.episodes, tally.diverged) == (1, 1)
+    envs.close()
 
 
 def test_a_diverged_policy_is_named() -> None:
@@ -126,8 +165,66 @@ def test_a_diverged_policy_is_named() -> None:
     envs.reset()
     action = np.zeros((3, 1), np.float32)
     action[2] = np.nan
-    with pytest.raises(TrialFailed, match="action must be finite, but is nan in environment 2"):
+    with pytest.raises(
+        TrialFailed, match=r"action must be finite, but is \[nan\] in environment 2"
+    ):
         envs.step(action)
+
+
+@pytest.mark.parametrize(
+    ("task", "at", "words"),
+    [
+        ({"env": "Hopper-v5", "physics": {"mass": 1e-30}}, "$.tasks[1].physics", "no inertia"),
+        ({"env": "Hopper-v5", "physics": {"damping": 1e30}}, "$.tasks[1].physics", "not finite"),
+        ({"env": TOY, "kwargs": {"breaks": "reward"}}, "$.tasks[1].env", "not finite"),
+        ({"env": "rigorl-test/Grows-v0"}, "$.tasks[1].env", r"after a reset has Box.*\(3,\)"),
+        (
+            {"env": "Hopper-v5", "vary": {"mass": [1e-30, 1.0]}, "engine": "gymnasium"},
+            "$.tasks[1].vary",
+            "no inertia",
+        ),
+    ],
+)
+def test_what_cannot_be_played_is_refused(task: dict[str, Any], at: str, words: str) -> None:
+    with pytest.raises(SpecError, match=words) as caught:
+        try_out([CARTPOLE, msgspec.convert({"name": "task", **task}, TaskSpec)])
+    assert caught.value.at == at
+
+
+class Grows(Toy):
+    """An environment whose space is another once it is played."""
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> Any:
+        self.observation_space = gym.spaces.Box(-1, 1, (3,))
+        return np.zeros(3, np.float32), {}
+
+
+gym.register("rigorl-test/Grows-v0", entry_point=lambda: Grows("never"))
+
+
+class Many(gym.vector.VectorEnv[Any, Any, Any]):
+    """A vector environment of its own."""
+
+    def __init__(self, num_envs: int, mode: gym.vector.AutoresetMode) -> None:
+        self.num_envs, self.metadata = num_envs, {"autoreset_mode": mode}
+        self.action_space = gym.spaces.MultiDiscrete([2] * num_envs)
+
+    def reset(self, *, seed: Any = None, options: Any = None) -> Any:
+        return np.zeros((self.num_envs, 2)), {}
+
+
+for mode in gym.vector.AutoresetMode:
+    gym.register(
+        f"rigorl-test/Many{mode.value}-v0",
+        entry_point=toy,
+        vector_entry_point=partial(Many, mode=mode),
+    )
+
+
+def test_a_vector_environment_is_used_where_it_resets_in_the_same_step() -> None:
+    task = TaskSpec(name="many", env=f"rigorl-test/Many{AutoresetMode.SAME_STEP.value}-v0")
+    assert isinstance(open_envs(task, 3, seed=0).unwrapped, Many)
+    assert isinstance(open_envs(CARTPOLE, 3, seed=0).unwrapped, gym.vector.SyncVectorEnv)
 
 
 def test_a_world_is_described_and_opened() -> None:

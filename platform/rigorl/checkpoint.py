@@ -19,6 +19,7 @@ from msgspec import Struct
 
 from rigorl import crash
 from rigorl.errors import StorageError
+from rigorl.tasks.world import Tally
 from rigorl.trial import Report
 
 KEPT = 2
@@ -38,6 +39,8 @@ class Place(Struct):
     """Update at which the running stage began."""
     values: dict[int, float] = {}
     """What the trial was worth at each rung."""
+    tallies: dict[str, Tally] = {}
+    """Episodes played so far, by task."""
     unsaved: list[Report] = []
     """Reports since the checkpoint before this one: the driver may not have them yet."""
 

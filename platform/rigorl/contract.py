@@ -14,7 +14,7 @@ import msgspec
 
 from rigorl.errors import SpecError, UnknownAgent, nearest
 from rigorl.spec import AgentSpec, Arm, Choice, Experiment, convert
-from rigorl.tasks.envs import world_spec
+from rigorl.tasks.envs import try_out, world_spec
 from rigorl.tasks.world import Policy, World, WorldSpec
 
 HOUSE = "rigorl.agents."
@@ -193,10 +193,12 @@ def make(agent: AgentSpec, world: WorldSpec, seed: int) -> Agent:
 def check(spec: Experiment) -> list[str]:
     """Refuse what cannot be played, before anything is; return remarks about what can.
 
-    Makes every arm's agent once for the tasks, and tries the corners of every search space.
+    Plays a step of each task, makes every arm's agent once, and tries the corners of every
+    search space.
     """
     remarks = []
     world = world_spec(spec.tasks, spec.budget.num_envs)
+    try_out(spec.tasks)
     for name, arm in spec.arms.items():
         at = f"$.arms.{name}"
         try:

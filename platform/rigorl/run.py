@@ -13,9 +13,10 @@ from rigorl.checkpoint import Found, Place
 from rigorl.contract import Crew, Progress, Span
 from rigorl.errors import IncompleteResults, StorageError, TrialFailed
 from rigorl.seeds import integer
+from rigorl.spec import TaskSpec
 from rigorl.tasks.envs import open_world, world_spec
 from rigorl.tasks.exam import examine, order
-from rigorl.tasks.world import Policy
+from rigorl.tasks.world import Policy, Tally
 from rigorl.trial import Beat, Bundle, Event, Failure, Report, Score, Start, Trial
 
 
@@ -71,7 +72,14 @@ class Run:
         start = place.step
         luck = integer(self.trial.seed, "learn", place.stage, start)
         task = self.trial.tasks[place.stage]
-        world = open_world(task, budget.num_envs, luck, self.given)
+        world = open_world(
+            task,
+            budget.num_envs,
+            luck,
+            self.given,
+            threads=int(max(1, budget.cpus)),
+            tally=self._tally(task),
+        )
         learner = self.agent.learn(world, self.crew, Span(place.stage, start, budget.steps))
         with closing(world), closing(self._watch(learner)) as watched:
             for progress in watched:
@@ -126,6 +134,9 @@ class Run:
         place = self.place
         return f"after step {place.step} of task {self.trial.tasks[place.stage].name!r}"
 
+    def _tally(self, task: TaskSpec) -> Tally:
+        return self.place.tallies.setdefault(task.name, Tally())
+
     def _due(self, progress: Progress) -> tuple[int | None, bool]:
         """Return the rung of the regular exam that is due now, if any; and whether a dense one is.
 
@@ -175,7 +186,8 @@ class Run:
         stage_ended: bool = False,
         finished: bool = False,
     ) -> Report:
-        place = self.place
+        place, scores = self.place, self.examine()
+        diverged = sum(tally.diverged for tally in place.tallies.values())
         report = Report(
             trial=self.trial.id,
             stage=place.stage,
@@ -185,8 +197,11 @@ class Run:
             stage_ended=stage_ended,
             finished=finished,
             exact=self.exact,
-            metrics={name: float(value) for name, value in progress.metrics.items()},
-            scores=self.examine(),
+            metrics={
+                **{name: float(value) for name, value in progress.metrics.items()},
+                "diverged": float(diverged),
+            },
+            scores=scores,
         )
         if rung is not None:
             place.values[rung] = search.value(self.trial, report)
@@ -197,15 +212,16 @@ class Run:
         """Examine every policy on every task. The seeds do not depend on the arm."""
         with self._spending("exam"):
             policies, scores = self.agent.policies(), []
-            names = [(task.name, name) for task in self.trial.tasks for name in policies]
+            names = [(task, name) for task in self.trial.tasks for name in policies]
             exams = [
                 order(task, policy, self.trial.budget, self.trial.seed)
                 for task in self.trial.tasks
                 for policy in policies.values()
             ]
             results = self.crew.map(examine, exams)
-            for (task, policy), returns_EO in zip(names, results, strict=True):
-                scores.append(Score(task, policy, tuple(map(tuple, returns_EO.tolist()))))
+            for (task, policy), (returns_EO, diverged) in zip(names, results, strict=True):
+                scores.append(Score(task.name, policy, tuple(map(tuple, returns_EO.tolist()))))
+                self._tally(task).add(task, len(returns_EO), diverged)
                 crash.point("exam")
             return tuple(scores)
 

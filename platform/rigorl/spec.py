@@ -33,6 +33,8 @@ class AgentSpec(Spec, frozen=True):
 
 
 Physics = dict[str, float | tuple[float, ...] | dict[str, float]]
+Range = tuple[float, float]
+Vary = dict[str, Range | dict[str, Range]]
 
 
 class TaskSpec(Spec, frozen=True):
@@ -42,6 +44,9 @@ class TaskSpec(Spec, frozen=True):
     `random` and `reference` are the returns that count as 0 and 1 when tasks are compared:
     a number, or measured: `random: measured` plays the uniform agent, `reference: ppo`
     trains the arm `ppo` on this task alone.
+
+    `vary` is physics drawn anew for each episode, evenly between two ends. `diverged` is the
+    share of episodes in which the simulation may come apart before the trial fails.
     """
 
     name: Name
@@ -49,11 +54,14 @@ class TaskSpec(Spec, frozen=True):
     engine: Literal["auto", "gymnasium", "envpool"] = "auto"
     kwargs: dict[str, Any] = {}
     physics: Physics = {}
+    vary: Vary = {}
+    diverged: Annotated[float, Meta(ge=0, le=1)] = 0.01
     dataset: str | None = None
     random: float | Literal["measured"] | None = None
     reference: float | str | None = None
 
     def __post_init__(self) -> None:
+        self._check_vary()
         if (self.random is None) != (self.reference is None):
             raise ValueError(
                 "random and reference must be given together, but task "
@@ -70,6 +78,21 @@ class TaskSpec(Spec, frozen=True):
                 f"reference must differ from random, but both are {self.random} for task "
                 f"{self.name!r}; a score is (return - random) / (reference - random)"
             )
+
+    def _check_vary(self) -> None:
+        for key, value in self.vary.items():
+            if key in self.physics:
+                raise ValueError(
+                    f"physics and vary must not share a key, but both have {key} for task "
+                    f"{self.name!r}; drop one of them"
+                )
+            named = value if isinstance(value, dict) else {key: value}
+            for name, (low, high) in named.items():
+                if not (math.isfinite(low) and math.isfinite(high) and low <= high):
+                    raise ValueError(
+                        f"vary must give finite ends, the lower one first, but {name} is "
+                        f"[{low}, {high}] for task {self.name!r}; correct them"
+                    )
 
 
 class Budget(Spec, frozen=True):

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from rigorl.tasks.robot import Array, Info, Judgement
 from rigorl.tasks.robots import ROBOTS, time_limit
 from rigorl.tasks.simulations import Simulations
+from rigorl.tasks.variation import Variation
 
 Mask = NDArray[np.bool_]
 Step = tuple[Array, NDArray[Any], NDArray[Any], NDArray[Any], dict[str, Any]]
@@ -28,8 +29,9 @@ class BatchedMujoco(VectorEnv[Array, NDArray[Any], NDArray[Any]]):
     """What a `SyncVectorEnv` of such environments is, but faster, and it can be pushed.
 
     `env` is one that `robots.covers`; it is the world's from now on. `models`, one an
-    environment, may differ in physics, not in what they are made of. What happens in one
-    environment depends neither on `threads` nor on its neighbours, to the bit.
+    environment, may differ in physics, not in what they are made of; `variations`, one a model,
+    draw it anew for each episode. What happens in one environment depends neither on `threads`
+    nor on its neighbours, to the bit.
 
     `autoreset_mode`: with SAME_STEP an episode that ends begins anew in the same step. With
     DISABLED its environment rests: it is not stepped, keeps its observation, and earns 0,
@@ -49,6 +51,7 @@ class BatchedMujoco(VectorEnv[Array, NDArray[Any], NDArray[Any]]):
         *,
         threads: int = 1,
         models: Sequence[mujoco.MjModel] | None = None,
+        variations: Sequence[Variation] = (),
         autoreset_mode: AutoresetMode = AutoresetMode.SAME_STEP,
     ) -> None:
         if autoreset_mode is AutoresetMode.NEXT_STEP:
@@ -65,7 +68,7 @@ class BatchedMujoco(VectorEnv[Array, NDArray[Any], NDArray[Any]]):
         self.action_space = batch_space(env.action_space, num_envs)
         self._limit = time_limit(env) or math.inf
         self._robot = ROBOTS[type(bare)](bare, models)
-        self._simulations = Simulations(bare, models, self._robot, threads)
+        self._simulations = Simulations(bare, models, variations, self._robot, threads)
         self._rows_ER: Array | None = None
         self._elapsed_E = np.zeros(num_envs, dtype=np.int64)
         self._rests = autoreset_mode is AutoresetMode.DISABLED

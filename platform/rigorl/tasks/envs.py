@@ -1,5 +1,6 @@
 """TaskSpec -> environments, world specs and worlds."""
 
+import copy
 import importlib
 import inspect
 from collections.abc import Mapping, Sequence
@@ -9,21 +10,31 @@ from typing import Any
 
 import gymnasium as gym
 import numpy as np
-from gymnasium.vector import AutoresetMode, SyncVectorEnv, VectorWrapper
-from numpy.typing import NDArray
+from gymnasium.envs.registration import EnvSpec
+from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
 from rigorl import seeds
-from rigorl.errors import SpecError, TrialFailed, nearest
+from rigorl.errors import SpecError, nearest
 from rigorl.spec import TaskSpec
-from rigorl.tasks.physics import alter
-from rigorl.tasks.world import Envs, Policy, World, WorldSpec
+from rigorl.tasks.batched import BatchedMujoco
+from rigorl.tasks.physics import alter, is_rejected
+from rigorl.tasks.robots import covers
+from rigorl.tasks.variation import Variation, Varied, ends
+from rigorl.tasks.watch import Believed, Watch, is_finite
+from rigorl.tasks.world import Envs, Policy, Tally, World, WorldSpec
 
 
 def open_env(task: TaskSpec) -> gym.Env[Any, Any]:
     """Open one environment of *task*. Its address in a `SpecError` is as in `$.env`."""
     if task.engine == "envpool":
         single: gym.Env[Any, Any] = _pools().open_single(task)
-        return single
+        return Believed(single)
+    env = Believed(_make(task))
+    return Varied(env, task) if task.vary else env
+
+
+def _make(task: TaskSpec) -> gym.Env[Any, Any]:
+    """Return Gymnasium's environment, its physics altered."""
     _check_id(task.env)
     try:
         # Gymnasium's checker only prints; what must not be, the watch and the exam refuse.
@@ -37,7 +48,7 @@ def open_env(task: TaskSpec) -> gym.Env[Any, Any]:
     except (TypeError, ValueError, AssertionError, OSError, gym.error.Error) as error:
         raise _wrong_kwargs(task, error) from error
     try:
-        alter(env, task.physics)
+        alter(env, task.physics, "physics")
     except SpecError:
         env.close()  # type: ignore[no-untyped-call]
         raise
@@ -65,8 +76,12 @@ def _check_id(env: str) -> None:
         )
 
 
+def _spec(task: TaskSpec) -> EnvSpec:
+    return gym.registry[task.env.rpartition(":")[2]]
+
+
 def _wrong_kwargs(task: TaskSpec, error: BaseException) -> SpecError:
-    known = _parameters(gym.registry[task.env.rpartition(":")[2]].entry_point)
+    known = _parameters(_spec(task).entry_point)
     for key in task.kwargs:
         if known and key not in known:
             return SpecError(
@@ -95,52 +110,109 @@ def _line(error: BaseException) -> str:
     return " ".join(str(error).split())
 
 
-def open_envs(task: TaskSpec, num_envs: int, seed: int) -> Envs:
+def open_envs(
+    task: TaskSpec, num_envs: int, seed: int, *, threads: int = 1, tally: Tally | None = None
+) -> Envs:
     """Open *num_envs* environments of *task*, already seeded: `reset()` needs no seed.
 
-    Each has a stream of its own, the same however many stand beside it.
+    Each has a stream of its own, the same however many stand beside it. What happens does not
+    depend on *threads*. Episodes are counted in *tally*.
     """
     if task.engine == "envpool":
-        return Watch(_pools().open_pool(task, num_envs, seed))
-    envs = SyncVectorEnv(
-        [partial(open_env, task)] * num_envs, autoreset_mode=AutoresetMode.SAME_STEP
+        envs = _pools().open_pool(task, num_envs, seed, threads)
+    else:
+        envs = open_batch(task, num_envs, threads, AutoresetMode.SAME_STEP)
+        if envs is None:
+            envs = _native(task, num_envs) or SyncVectorEnv(
+                [partial(open_env, task)] * num_envs, autoreset_mode=AutoresetMode.SAME_STEP
+            )
+        envs.reset(seed=[seeds.integer(seed, "env", i) for i in range(num_envs)])
+        envs.action_space.seed(seeds.integer(seed, "action"))
+    return Watch(envs, task, Tally() if tally is None else tally)
+
+
+def _native(task: TaskSpec, num_envs: int) -> Envs | None:
+    """Open the vector environment that *task*'s environment brings, if it can stand for many.
+
+    It must reset an episode within the step that ends it. Gymnasium's own, CartPole's, does
+    that a step later.
+    """
+    spec = _spec(task)
+    if spec.vector_entry_point is None or task.physics or task.vary:
+        return None
+    envs = gym.make_vec(task.env, num_envs, vectorization_mode="vector_entry_point", **task.kwargs)
+    if envs.metadata.get("autoreset_mode") == AutoresetMode.SAME_STEP:
+        return envs
+    envs.close()
+    return None
+
+
+def open_batch(
+    task: TaskSpec, num_envs: int, threads: int, autoreset: AutoresetMode
+) -> BatchedMujoco | None:
+    """Open our own simulations of *task*, where it is one that we have and are to use."""
+    _check_id(task.env)
+    known = str(_spec(task).entry_point).startswith("gymnasium.envs.mujoco")
+    if task.engine != "auto" or not known:
+        return None
+    env: Any = _make(task)
+    if not covers(env):
+        env.close()
+        return None
+    models = [copy.deepcopy(env.unwrapped.model) for _ in range(num_envs)] if task.vary else None
+    variations = [Variation(model, task) for model in models or ()]
+    return BatchedMujoco(
+        env,
+        num_envs,
+        threads=threads,
+        models=models,
+        variations=variations,
+        autoreset_mode=autoreset,
     )
-    envs.reset(seed=[seeds.integer(seed, "env", i) for i in range(num_envs)])
-    envs.action_space.seed(seeds.integer(seed, "action"))
-    return Watch(envs)
 
 
-class Watch(VectorWrapper):
-    """Ends the trial at the first action, observation or reward that is not finite."""
-
-    def step(self, actions: Any) -> tuple[Any, Any, Any, Any, dict[str, Any]]:
-        _check_finite("action", actions, "the policy has diverged: lower its learning rate")
-        obs, rewards, terminated, truncated, info = self.env.step(actions)
-        way_out = "tame the task's physics and kwargs"
-        _check_finite("reward", rewards, way_out)
-        _check_finite("observation", obs, way_out)
-        for i, ended in enumerate(info.get("_final_obs", ())):
-            if ended:
-                _check_finite("observation", info["final_obs"][i], way_out, at=i)
-        return obs, rewards, terminated, truncated, info
+def try_out(tasks: Sequence[TaskSpec]) -> None:
+    """Play each of *tasks* for a step; refuse what changes its spaces, or comes apart."""
+    for i, task in enumerate(tasks):
+        try:
+            open_env(task).close()  # type: ignore[no-untyped-call]
+            for end in ends(task):
+                with closing(open_env(end)) as env:
+                    _try_out(env, task)
+        except SpecError as error:
+            raise error.below(f"$.tasks[{i}]") from error
 
 
-def _check_finite(what: str, values: Any, way_out: str, *, at: int | None = None) -> None:
-    """Raise `TrialFailed` unless *values* are; their first axis is environments, or `at` is."""
-    if isinstance(values, Mapping):
-        values = tuple(values.values())
-    if isinstance(values, tuple):
-        for part in values:
-            _check_finite(what, part, way_out, at=at)
-        return
-    array: NDArray[Any] = np.asarray(values)
-    if array.dtype.kind != "f" or np.isfinite(array).all():
-        return
-    first = np.argwhere(~np.isfinite(array))[0]
-    raise TrialFailed(
-        f"{what} must be finite, but is {array[tuple(first)]} in environment "
-        f"{first[0] if at is None else at}; {way_out}"
-    )
+def _try_out(env: gym.Env[Any, Any], task: TaskSpec) -> None:
+    spaces = env.observation_space, env.action_space
+    env.action_space.seed(0)
+    for step in ("reset", "step"):
+        if step == "reset":
+            obs, info = env.reset(seed=0)
+        else:
+            obs, *_, info = env.step(env.action_space.sample())
+        now = env.observation_space, env.action_space
+        if now != spaces or not _fits(obs, spaces[0]):
+            raise SpecError(
+                f"env must keep to its spaces, but {task.env} says that it sees {spaces[0]} and "
+                f"does {spaces[1]}, and after a {step} has {now[0]}, {now[1]} and an observation "
+                f"of shape {np.shape(obs)}; mend it",
+                "$.env",
+            )
+        if "diverged" in info or not is_finite(obs) or is_rejected(env):
+            at = "vary" if task.vary else "physics" if task.physics else "env"
+            raise SpecError(
+                f"{at} must be such that MuJoCo can go on, but at the first {step} of {task.env} "
+                "its simulation has no inertia, or is not finite; use less extreme values",
+                f"$.{at}",
+            )
+
+
+def _fits(obs: Any, space: gym.Space[Any]) -> bool:
+    """Say whether *obs* has the shape that *space* says; bounds are often a mere wish."""
+    if isinstance(space, gym.spaces.Box):
+        return bool(np.shape(obs) == space.shape)
+    return bool(space.contains(obs))
 
 
 def world_spec(tasks: Sequence[TaskSpec], num_envs: int) -> WorldSpec:
@@ -164,10 +236,20 @@ def world_spec(tasks: Sequence[TaskSpec], num_envs: int) -> WorldSpec:
     return WorldSpec(*spaces[0], num_envs=num_envs, tasks=tuple(tasks))
 
 
-def open_world(task: TaskSpec, num_envs: int, seed: int, given: Mapping[str, Policy]) -> World:
+def open_world(
+    task: TaskSpec,
+    num_envs: int,
+    seed: int,
+    given: Mapping[str, Policy],
+    *,
+    threads: int = 1,
+    tally: Tally | None = None,
+) -> World:
     """Open all that an agent learns *task* from."""
     dataset = None if task.dataset is None else _datasets().load(task.dataset)
-    return World(task, open_envs(task, num_envs, seed), dataset, given)
+    return World(
+        task, open_envs(task, num_envs, seed, threads=threads, tally=tally), dataset, given
+    )
 
 
 def _datasets() -> Any:

@@ -5,18 +5,19 @@ import threading
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import gymnasium as gym
 import msgspec
 import numpy as np
+from gymnasium.vector import AutoresetMode
 from gymnasium.vector.utils import batch_space, concatenate, create_empty_array, iterate
 from numpy.typing import NDArray
 
-from rigorl.errors import TrialFailed
 from rigorl.seeds import integer
 from rigorl.spec import Budget, TaskSpec
-from rigorl.tasks.envs import open_env
+from rigorl.tasks.batched import BatchedMujoco
+from rigorl.tasks.envs import open_batch, open_env
 from rigorl.tasks.world import Policy
 
 CHUNK = 16
@@ -29,81 +30,170 @@ class Exam(NamedTuple):
     """An exam to be taken, here or in another process. Complete in itself.
 
     Episodes are told apart by their seeds alone, so policies examined with the same seeds
-    face the same luck. `horizon` caps an episode's length.
+    face the same luck. `horizon` caps an episode's length. What comes of it does not depend
+    on `threads`.
     """
 
     task: TaskSpec
     policy: Policy
     seeds: tuple[int, ...]
     horizon: int | None = None
+    threads: int = 1
+
+
+class Result(NamedTuple):
+    """`returns_EO` is the undiscounted sum of rewards, episode x objective.
+
+    An episode in which the simulation diverged ended there, with what it had earned before.
+    """
+
+    returns_EO: NDArray[np.float64]
+    diverged: int
 
 
 def order(task: TaskSpec, policy: Policy, budget: Budget, seed: int) -> Exam:
     """Return the exam of *policy* in a trial with root *seed*. It depends on nothing else."""
     episodes = range(budget.exam_episodes)
     luck = tuple(integer(seed, "exam", task.name, episode) for episode in episodes)
-    return Exam(task=task, policy=policy, seeds=luck, horizon=budget.exam_horizon)
+    return Exam(task, policy, luck, budget.exam_horizon, threads=int(max(1, budget.cpus)))
 
 
-def examine(exam: Exam) -> NDArray[np.float64]:
-    """Return returns_EO: the undiscounted sum of rewards, episode x objective.
+def examine(exam: Exam) -> Result:
+    """Play the episodes of *exam*, a chunk at a time.
 
-    Each chunk of episodes meets a fresh copy of the policy: taken again, an exam ends the
-    same, and no episode depends on those of another chunk. An environment must be as new
-    after `reset(seed=...)`. Raises `TrialFailed` when a reward is not finite.
+    Each chunk meets a fresh copy of the policy: taken again, an exam ends the same, and no
+    episode depends on those of another chunk. An environment must be as new after
+    `reset(seed=...)`.
     """
-    with _opened(exam.task, min(CHUNK, len(exam.seeds))) as envs:
-        return np.concatenate(
-            [_play(exam, envs, start) for start in range(0, len(exam.seeds), CHUNK)]
-        )
+    results = []
+    for start in range(0, len(exam.seeds), CHUNK):
+        episodes = exam.seeds[start : start + CHUNK]
+        with _opened(exam.task, len(episodes), exam.threads) as room:
+            results.append(_play(exam, room, episodes))
+    return Result(
+        np.concatenate([result.returns_EO for result in results]),
+        sum(result.diverged for result in results),
+    )
 
 
-def _play(exam: Exam, envs: Sequence[gym.Env[Any, Any]], start: int) -> NDArray[np.float64]:
-    policy, episodes = copy.deepcopy(exam.policy), exam.seeds[start : start + CHUNK]
-    obs = [env.reset(seed=seed)[0] for env, seed in zip(envs, episodes, strict=False)]
-    obs += [obs[0]] * (CHUNK - len(obs))
-    action_space = batch_space(envs[0].action_space, CHUNK)
-    returns: list[NDArray[np.float64]] = [np.zeros(1) for _ in episodes]
-    running, step = list(range(len(episodes))), 0
-    while running and step != exam.horizon:
-        actions = list(iterate(action_space, policy(_batch(envs[0].observation_space, obs))))
-        step += 1
-        for i in tuple(running):
-            obs[i], reward, terminated, truncated, _ = envs[i].step(actions[i])
-            returns[i] = returns[i] + np.atleast_1d(np.asarray(reward, dtype=np.float64))
-            if not np.isfinite(returns[i]).all():
-                raise TrialFailed(
-                    f"reward must be finite, but is {reward} at step {step} of exam episode "
-                    f"{start + i} on task {exam.task.name!r}; tame the policy or the physics"
-                )
-            if terminated or truncated:
-                running.remove(i)
-    return np.stack(returns)
+def _play(exam: Exam, room: "Room", episodes: Sequence[int]) -> Result:
+    policy, diverged, step = copy.deepcopy(exam.policy), 0, 0
+    returns_EO: NDArray[np.float64] = np.zeros((len(episodes), 1))
+    obs = room.reset(episodes)
+    while room.running and step != exam.horizon:
+        taken = room.step(policy(_batch(room.space, obs)))
+        obs, step = taken.obs, step + 1
+        returns_EO = returns_EO + taken.reward_EO
+        diverged += taken.diverged
+    return Result(returns_EO, diverged)
 
 
 def _batch(space: gym.Space[Any], obs: Sequence[Any]) -> Any:
-    return concatenate(space, obs, create_empty_array(space, n=len(obs)))
+    rows = [*obs, *[obs[0]] * (CHUNK - len(obs))]
+    return concatenate(space, rows, create_empty_array(space, n=CHUNK))
+
+
+class Taken(NamedTuple):
+    """A step that all running episodes have taken. The others earn nothing."""
+
+    obs: Sequence[Any]
+    reward_EO: NDArray[np.float64]
+    diverged: int
+
+
+class Room(Protocol):
+    """Where episodes are played side by side until each has ended."""
+
+    space: gym.Space[Any]
+
+    @property
+    def running(self) -> bool: ...
+
+    def reset(self, seeds: Sequence[int]) -> Sequence[Any]: ...
+
+    def step(self, actions: Any) -> Taken:
+        """Take the step; *actions* may be more than there are episodes."""
+
+
+class OneByOne:
+    """Environments of any kind, in a loop."""
+
+    def __init__(self, envs: Sequence[gym.Env[Any, Any]]) -> None:
+        self.envs, self.space = envs, envs[0].observation_space
+        self._action_space = batch_space(envs[0].action_space, CHUNK)
+        self._obs: list[Any] = []
+        self._running: list[int] = []
+
+    @property
+    def running(self) -> bool:
+        return bool(self._running)
+
+    def reset(self, seeds: Sequence[int]) -> Sequence[Any]:
+        self._running = list(range(len(seeds)))
+        self._obs = [env.reset(seed=seed)[0] for env, seed in zip(self.envs, seeds, strict=True)]
+        return self._obs
+
+    def step(self, actions: Any) -> Taken:
+        told, diverged = list(iterate(self._action_space, actions)), 0
+        rewards: list[NDArray[np.float64]] = [np.zeros(1)] * len(self.envs)
+        for i in tuple(self._running):
+            self._obs[i], reward, terminated, truncated, info = self.envs[i].step(told[i])
+            rewards[i] = np.atleast_1d(np.asarray(reward, dtype=np.float64))
+            diverged += "diverged" in info
+            if terminated or truncated:
+                self._running.remove(i)
+        return Taken(self._obs, np.stack(np.broadcast_arrays(*rewards)), diverged)
+
+
+class Together:
+    """Our own simulations, as a batch."""
+
+    def __init__(self, envs: BatchedMujoco) -> None:
+        self.envs, self.space = envs, envs.single_observation_space
+        self._running_E = np.zeros(envs.num_envs, np.bool_)
+
+    @property
+    def running(self) -> bool:
+        return bool(self._running_E.any())
+
+    def reset(self, seeds: Sequence[int]) -> Sequence[Any]:
+        self._running_E[:] = True
+        return list(self.envs.reset(seed=list(seeds))[0])
+
+    def step(self, actions: Any) -> Taken:
+        obs_ED, reward_E, terminated_E, truncated_E, info = self.envs.step(
+            actions[: self.envs.num_envs]
+        )
+        self._running_E &= ~(terminated_E | truncated_E)
+        diverged = np.count_nonzero(info.get("diverged", False))
+        return Taken(list(obs_ED), reward_E[:, None], int(diverged))
 
 
 @contextmanager
-def _opened(task: TaskSpec, count: int) -> Iterator[Sequence[gym.Env[Any, Any]]]:
-    """Lend environments of *task*: Gymnasium's own are kept for the next exam.
+def _opened(task: TaskSpec, count: int, threads: int) -> Iterator[Room]:
+    """Lend a room for *count* episodes of *task*: our own and Gymnasium's are kept.
 
-    MuJoCo and classic control are, after `reset(seed=...)`, as new to the bit (tested); to
-    open ten takes 40 ms, as long as many an exam. Of others we do not know.
+    They are, after `reset(seed=...)`, as new to the bit (tested); to open ten takes 40 ms, as
+    long as many an exam. Of others we do not know.
     """
     spec = gym.registry.get(task.env)
-    ours = ("gymnasium.envs.mujoco", "gymnasium.envs.classic_control")
-    if spec and not spec.additional_wrappers and str(spec.entry_point).startswith(ours):
-        envs = _kept(msgspec.json.encode(task, order="deterministic"), threading.get_ident())
-        envs.extend(open_env(task) for _ in range(count - len(envs)))
-        yield envs[:count]
+    known = ("gymnasium.envs.mujoco", "gymnasium.envs.classic_control")
+    if (
+        task.engine != "envpool"
+        and spec
+        and not spec.additional_wrappers
+        and str(spec.entry_point).startswith(known)
+    ):
+        text = msgspec.json.encode(task, order="deterministic")
+        yield _kept(text, count, threads, threading.get_ident())
         return
     with ExitStack() as stack:
-        yield [stack.enter_context(closing(open_env(task))) for _ in range(count)]
+        yield OneByOne([stack.enter_context(closing(open_env(task))) for _ in range(count)])
 
 
 @lru_cache(maxsize=8)
-def _kept(task: bytes, thread: int) -> list[gym.Env[Any, Any]]:  # noqa: ARG001
-    """Return the environments that this thread keeps for *task*, at first none."""
-    return []
+def _kept(task: bytes, count: int, threads: int, thread: int) -> Room:  # noqa: ARG001
+    """Return the room that this thread keeps for *task*."""
+    spec = msgspec.json.decode(task, type=TaskSpec)
+    batch = open_batch(spec, count, threads, AutoresetMode.DISABLED)
+    return OneByOne([open_env(spec) for _ in range(count)]) if batch is None else Together(batch)

@@ -58,6 +58,9 @@ CLASSIC: dict[type[gym.Env[Any, Any]], dict[str, str]] = {
 CartPole's length is Gymnasium's: from the hinge to the pole's centre, half the pole."""
 
 MUJOCO = ("damping", "friction", "gravity", "mass")
+BAD = tuple(
+    getattr(mujoco.mjtWarning, f"mjWARN_BAD{what}").value for what in ("QPOS", "QVEL", "QACC")
+)
 
 
 _unstable: list[None] = []
@@ -92,33 +95,50 @@ def unstable_count() -> int:
 hear_warnings()
 
 
-def alter(env: gym.Env[Any, Any], physics: Physics) -> None:
-    """Apply *physics*, once, to a newly opened *env*; reset it before use.
+def came_apart(data: mujoco.MjData) -> bool:
+    """Say whether a position, velocity or acceleration became NaN or huge since the last reset.
 
-    A `SpecError` has its address below `$.physics`; *env* is then altered by half.
+    MuJoCo then begins anew by itself, and goes on.
     """
-    if not physics:
-        return
-    bare = env.unwrapped
-    model = getattr(bare, "model", None)
-    if isinstance(model, mujoco.MjModel):
-        _alter_mujoco(model, physics)
-        return
-    for kind, attributes in CLASSIC.items():
-        if isinstance(bare, kind):
-            _alter_classic(bare, attributes, physics)
-            return
-    raise SpecError(
-        "physics must be for a MuJoCo or classic-control task, but is given for a "
-        f"{type(bare).__name__}; drop it, or see whether the task's kwargs do the same",
-        "$.physics",
+    return any(data.warning[kind].number for kind in BAD)
+
+
+def is_rejected(env: gym.Env[Any, Any]) -> bool:
+    """Say whether MuJoCo has complained of bodies without inertia since the last reset."""
+    data = getattr(env.unwrapped, "data", None)
+    return isinstance(data, mujoco.MjData) and bool(
+        data.warning[mujoco.mjtWarning.mjWARN_INERTIA].number
     )
 
 
-def _alter_classic(bare: Any, attributes: Mapping[str, str], physics: Physics) -> None:
+def alter(target: gym.Env[Any, Any] | mujoco.MjModel, physics: Physics, key: str) -> None:
+    """Apply *physics* to a newly opened environment, to be reset before use, or to a model.
+
+    *key* is where it stands in a task. A `SpecError` has its address below `$.key`; *target*
+    is then altered by half.
+    """
+    if not physics:
+        return
+    bare = target.unwrapped if isinstance(target, gym.Env) else target
+    model = getattr(bare, "model", bare)
+    if isinstance(model, mujoco.MjModel):
+        _alter_mujoco(model, physics, f"$.{key}")
+        return
+    for kind, attributes in CLASSIC.items():
+        if isinstance(bare, kind):
+            _alter_classic(bare, attributes, physics, f"$.{key}")
+            return
+    raise SpecError(
+        f"{key} must be for a MuJoCo or classic-control task, but is given for a "
+        f"{type(bare).__name__}; drop it, or see whether the task's kwargs do the same",
+        f"$.{key}",
+    )
+
+
+def _alter_classic(bare: Any, attributes: Mapping[str, str], physics: Physics, where: str) -> None:
     given: dict[str, str] = {}
     for key, value in physics.items():
-        at = f"$.physics.{key}"
+        at = f"{where}.{key}"
         if key not in attributes:
             raise _unknown_key(key, attributes, at)
         attribute = attributes[key]
@@ -134,9 +154,9 @@ def _alter_classic(bare: Any, attributes: Mapping[str, str], physics: Physics) -
         bare.polemass_length = bare.masspole * bare.length
 
 
-def _alter_mujoco(model: mujoco.MjModel, physics: Physics) -> None:
+def _alter_mujoco(model: mujoco.MjModel, physics: Physics, where: str) -> None:
     for key, value in physics.items():
-        at = f"$.physics.{key}"
+        at = f"{where}.{key}"
         match key:
             case "gravity":
                 _set_gravity(model, value, at)

@@ -13,14 +13,12 @@ from gymnasium.utils import seeding
 from numpy.typing import NDArray
 
 from rigorl.tasks.hands import Hands, Job
-from rigorl.tasks.physics import hear_warnings, unstable_count
+from rigorl.tasks.physics import came_apart, hear_warnings, unstable_count
 from rigorl.tasks.robot import Array, Robot
+from rigorl.tasks.variation import Variation
 
 MAX = 1e10
 """Above it MuJoCo takes a position or velocity to be bad (mjMAXVAL)."""
-BAD = tuple(
-    getattr(mujoco.mjtWarning, f"mjWARN_BAD{what}").value for what in ("QPOS", "QVEL", "QACC")
-)
 
 
 class Simulations:
@@ -31,11 +29,16 @@ class Simulations:
     """
 
     def __init__(
-        self, bare: Any, models: Sequence[mujoco.MjModel], robot: Robot, threads: int
+        self,
+        bare: Any,
+        models: Sequence[mujoco.MjModel],
+        variations: Sequence[Variation],
+        robot: Robot,
+        threads: int,
     ) -> None:
         hear_warnings()
         self._heard = unstable_count()
-        self._bare, self._models = bare, models
+        self._bare, self._models, self._variations = bare, models, variations
         self._datas = [mujoco.MjData(model) for model in models]
         # MuJoCo never moves the arrays of a simulation: these views are good for ever.
         self._parts = [robot.parts(data) for data in self._datas]
@@ -59,6 +62,8 @@ class Simulations:
         self, i: int, rows_ER: Array, seed: int | None = None, options: Any = None
     ) -> dict[str, Any]:
         """Begin an episode of environment *i*, fill its row, and return its info."""
+        if self._variations:
+            self._variations[i].draw(seed)
         own = vars(self._bare)
         own["model"], own["data"] = self._models[i], self._datas[i]
         own["_np_random"], own["_np_random_seed"] = self._luck[i]
@@ -135,7 +140,7 @@ def _step_and_feel(step: Job, feel: Job) -> None:
 
 def _is_lost(data: mujoco.MjData, row_R: Array) -> bool:
     return (
-        any(data.warning[kind].number for kind in BAD)
+        came_apart(data)
         or not np.isfinite(row_R).all()
         or bool(max(np.abs(data.qpos).max(), np.abs(data.qvel).max()) > MAX)
     )

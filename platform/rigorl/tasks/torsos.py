@@ -92,8 +92,7 @@ class Humanoid:
         self.healthy_z = own["_healthy_z_range"]
         self.may_fall = own["_terminate_when_unhealthy"]
         self.dt_E = control_intervals(bare, models)
-        self.mass_EB = np.stack([model.body_mass for model in models])
-        self.total_mass_E1 = self.mass_EB.sum(axis=1, keepdims=True)
+        self.masses = [model.body_mass for model in models]  # views: masses may vary
         sizes = [part.size for part in self.parts(bare.data)]
         ends = np.cumsum(sizes)
         contacts, *self.tendons, places = (
@@ -127,9 +126,10 @@ class Humanoid:
 
     def _centre(self, rows_ER: Array) -> Array:
         """Return the x and y of each centre of mass."""
-        place_EB3 = rows_ER[:, self.places].reshape(*self.mass_EB.shape, 3)
-        sum_E2 = np.einsum("eb,ebj->ej", self.mass_EB, place_EB3[:, :, :2])
-        place_E2: Array = sum_E2 / self.total_mass_E1
+        mass_EB = np.stack(self.masses)
+        place_EB3 = rows_ER[:, self.places].reshape(*mass_EB.shape, 3)
+        sum_E2 = np.einsum("eb,ebj->ej", mass_EB, place_EB3[:, :, :2])
+        place_E2: Array = sum_E2 / mass_EB.sum(axis=1, keepdims=True)
         return place_E2
 
     def judge(self, before_ER: Array, now_ER: Array, action_EA: NDArray[Any]) -> Judgement:

@@ -7,8 +7,10 @@ from typing import Any, Protocol
 
 import gymnasium as gym
 from gymnasium.vector import VectorEnv
+from msgspec import Struct
 from numpy.typing import NDArray
 
+from rigorl.errors import TrialFailed
 from rigorl.spec import TaskSpec
 
 Envs = VectorEnv[Any, Any, Any]
@@ -41,6 +43,28 @@ class WorldSpec:
     num_envs: int
     tasks: tuple[TaskSpec, ...]
     given: bool = False
+
+
+class Tally(Struct):
+    """Episodes that ended on a task, in learning and in exams, and how many of them by divergence.
+
+    It is saved with a run.
+    """
+
+    episodes: int = 0
+    diverged: int = 0
+
+    def add(self, task: TaskSpec, episodes: int, diverged: int) -> None:
+        """Count; raise `TrialFailed` if more diverged than *task* allows, of a hundred at least."""
+        self.episodes += episodes
+        self.diverged += diverged
+        if self.diverged > task.diverged * max(self.episodes, 100):
+            raise TrialFailed(
+                f"at most {task.diverged:.1%} of the episodes may diverge, of a hundred at least, "
+                f"but {self.diverged} of {self.episodes} did on task {task.name!r}: a simulation "
+                "came apart, or an observation or reward was not finite; tame the task's physics "
+                "and kwargs, lower the policy's learning rate, or raise `diverged`"
+            )
 
 
 @dataclass(frozen=True)

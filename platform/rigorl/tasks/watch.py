@@ -1,0 +1,89 @@
+"""What comes of an environment is believed only as long as it is finite.
+
+An episode whose simulation diverges ends there: the step earns 0, leads to the observation
+before it, and counts as truncated. `info["diverged"]` says so. Vector environments of our own
+(`batched.py`, `pool.py`) do the same by themselves.
+"""
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+from gymnasium.vector import VectorEnv, VectorWrapper
+from gymnasium.vector.utils import iterate
+from numpy.typing import NDArray
+
+from rigorl.errors import TrialFailed
+from rigorl.spec import TaskSpec
+from rigorl.tasks.physics import came_apart, unstable_count
+from rigorl.tasks.world import Tally
+
+
+class Believed(gym.Wrapper[Any, Any, Any, Any]):
+    """Ends the episode of one environment where it diverges."""
+
+    def __init__(self, env: gym.Env[Any, Any]) -> None:
+        super().__init__(env)
+        self._data = getattr(env.unwrapped, "data", None)
+        self._before: Any = None
+        self._heard = unstable_count()
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> tuple[Any, dict[str, Any]]:
+        self._before, info = self.env.reset(seed=seed, options=options)
+        return self._before, info
+
+    def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
+        obs, reward, terminated, truncated, info = self.env.step(action)
+        if self._came_apart() or not (is_finite(obs) and is_finite(reward)):
+            return self._before, np.zeros_like(reward), False, True, {**info, "diverged": True}
+        self._before = obs
+        return obs, reward, terminated, truncated, info
+
+    def _came_apart(self) -> bool:
+        """Say whether MuJoCo gave this simulation up; whose warning was heard is not known."""
+        heard, self._heard = self._heard, unstable_count()
+        return self._heard != heard and self._data is not None and came_apart(self._data)
+
+
+class Watch(VectorWrapper):
+    """Ends the trial at the first action that is not finite; counts episodes, and divergence."""
+
+    def __init__(self, envs: VectorEnv[Any, Any, Any], task: TaskSpec, tally: Tally) -> None:
+        super().__init__(envs)
+        self._task, self._tally = task, tally
+
+    def step(self, actions: Any) -> tuple[Any, Any, Any, Any, dict[str, Any]]:
+        self._check(actions)
+        obs, rewards, terminated, truncated, info = self.env.step(actions)
+        ended = int(np.count_nonzero(terminated | truncated))
+        if ended:
+            # A SyncVectorEnv puts aside what it was told in the step that ended an episode.
+            last = info if "diverged" in info else info.get("final_info", {})
+            lost = int(np.count_nonzero(last.get("diverged", False)))
+            self._tally.add(self._task, ended, lost)
+        return obs, rewards, terminated, truncated, info
+
+    def _check(self, actions: Any) -> None:
+        if is_finite(actions):
+            return
+        for i, action in enumerate(iterate(self.action_space, actions)):
+            if not is_finite(action):
+                raise TrialFailed(
+                    f"action must be finite, but is {action} in environment {i}; the policy has "
+                    "diverged: lower its learning rate"
+                )
+
+
+def is_finite(values: Any) -> bool:
+    """Say whether all numbers of *values*, an element of a space, are."""
+    if isinstance(values, Mapping):
+        values = tuple(values.values())
+    if isinstance(values, tuple):
+        return all(map(is_finite, values))
+    array: NDArray[Any] = np.asarray(values)
+    if array.dtype.kind != "f":
+        return True
+    # The sum of squares is finite or not in a third of the time; too large, it says nothing.
+    return math.isfinite(np.vdot(array, array)) or bool(np.isfinite(array).all())
