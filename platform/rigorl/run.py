@@ -36,7 +36,7 @@ class Run:
         self.seconds = {"learn": 0.0, "exam": 0.0, "checkpoint": 0.0}
         self.exact = not getattr(contract.find(trial.agent.name), "inexact", False)
         world = world_spec(trial.tasks, trial.budget.num_envs)
-        world = replace(world, given=trial.after is not None)
+        world = replace(world, given=trial.after is not None, gpus=trial.budget.gpus)
         self.agent = contract.make(trial.agent, world, integer(trial.seed, "agent"))
         self.given = _given(trial, storage)
         if found.folder and not self.finished:

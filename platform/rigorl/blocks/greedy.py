@@ -20,7 +20,7 @@ class GreedyPolicy:
     """The likeliest action, on observations scaled as they were when *actor* was copied."""
 
     def __init__(self, actor: Actor, obs_scale: ObsScale) -> None:
-        self.actor = copy.deepcopy(actor).requires_grad_(requires_grad=False)
+        self.actor = copy.deepcopy(actor).cpu().requires_grad_(requires_grad=False)
         self.obs_scale = copy.deepcopy(obs_scale)
 
     def __call__(self, obs: NDArray[Any], /) -> NDArray[Any]:

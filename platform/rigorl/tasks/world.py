@@ -35,7 +35,7 @@ class Policy(Protocol):
 class WorldSpec:
     """What is known of a world before it is opened. All tasks of a trial share it.
 
-    With `given`, policies of another trial come with it.
+    With `given`, policies of another trial come with it. `gpus` are what the trial may use.
     """
 
     observation: gym.Space[Any]
@@ -43,6 +43,7 @@ class WorldSpec:
     num_envs: int
     tasks: tuple[TaskSpec, ...]
     given: bool = False
+    gpus: float = 0.0
 
 
 class Tally(Struct):
