@@ -15,6 +15,7 @@ from rigorl.errors import SpecError, TrialFailed
 from rigorl.spec import TaskSpec
 from rigorl.tasks.envs import open_env, open_envs, world_spec
 from rigorl.tasks.exam import CHUNK, Exam, examine
+from rigorl.tasks.world import Tally
 
 
 def pooled(env: str, **more: Any) -> TaskSpec:
@@ -63,6 +64,7 @@ def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
         (pooled("No/Such"), "$.env", "use `engine: auto`"),
         (pooled("MiniGrid-Empty-5x5-v0"), "$.env", "numbers of one kind"),
         (pooled("Hopper-v5", physics={"gravity": 1.0}), "$.physics", "use `engine: auto`"),
+        (pooled("Hopper-v5", vary={"mass": (1.0, 2.0)}), "$.vary", "use `engine: auto`"),
         (pooled("Hopper-v5", kwargs={"frame_skp": 1}), "$.kwargs.frame_skp", "'frame_skip'"),
         (pooled("Hopper-v5", kwargs={"num_envs": 2}), "$.kwargs.num_envs", "takes"),
         (pooled("Hopper-v5", kwargs={"batch_size": 2}), "$.kwargs.batch_size", "takes"),
@@ -177,11 +179,13 @@ def test_a_pool_is_watched_and_seeded_once() -> None:
 @pytest.mark.parametrize("task", VARIED[:-1], ids=lambda task: task.env)
 def test_an_exam_taken_again_ends_the_same(task: TaskSpec) -> None:
     dice = Dice(open_env(task).action_space)
-    many = examine(Exam(task, dice, seeds=(3, 4, 2**32 - 1), horizon=30))
+    many = examine(Exam(task, dice, seeds=(3, 4, 2**32 - 1), horizon=30)).returns_EO
     assert many.shape == (3, 1)
     assert len(set(many.ravel())) > 1
-    np.testing.assert_array_equal(many, examine(Exam(task, dice, (3, 4, 2**32 - 1), horizon=30)))
-    np.testing.assert_array_equal(many[:2], examine(Exam(task, dice, (3, 4), horizon=30)))
+    again = examine(Exam(task, dice, (3, 4, 2**32 - 1), horizon=30)).returns_EO
+    np.testing.assert_array_equal(many, again)
+    fewer = examine(Exam(task, dice, (3, 4), horizon=30)).returns_EO
+    np.testing.assert_array_equal(many[:2], fewer)
 
 
 @pytest.mark.usefixtures("envpool")
@@ -191,3 +195,34 @@ def test_one_alone_is_as_new_after_reset() -> None:
     one.step(one.action_space.sample())
     np.testing.assert_array_equal(one.reset(seed=5)[0], other.reset(seed=5)[0])
     assert not np.array_equal(one.reset()[0], other.reset(seed=5)[0])
+
+
+class Broken:
+    """A real pool, but its second environment pays nonsense."""
+
+    def __init__(self, pool: Any) -> None:
+        self._pool = pool
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._pool, name)
+
+    def step(self, actions: Any) -> Any:
+        obs, reward_E, *rest = self._pool.step(actions)
+        reward_E[1] = np.nan
+        return obs, reward_E, *rest
+
+
+@pytest.mark.usefixtures("envpool")
+def test_what_is_not_finite_ends_the_episode() -> None:
+    tally = Tally()
+    envs = open_envs(pooled("CartPole-v1", diverged=1.0), 2, seed=0, tally=tally)
+    pool: Any = envs.unwrapped
+    first = envs.reset()[0]
+    pool.pool = Broken(pool.pool)
+    obs, rewards, terminated, truncated, info = envs.step(np.zeros(2, np.int64))
+    assert truncated.tolist() == [False, True]
+    assert not terminated.any()
+    assert rewards.tolist() == [1, 0]
+    np.testing.assert_array_equal(info["final_obs"][1], first[1])
+    assert not np.array_equal(obs[1], first[1])
+    assert (tally.episodes, tally.diverged) == (1, 1)

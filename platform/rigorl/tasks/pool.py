@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 from rigorl import seeds
 from rigorl.errors import SpecError, nearest
 from rigorl.spec import TaskSpec
+from rigorl.tasks.watch import is_finite
 
 OURS = frozenset(
     {"num_envs", "batch_size", "num_threads", "max_num_players", "seed", "env_seed"}
@@ -67,11 +68,20 @@ class Pool(VectorEnv[Any, Any, Any]):
         if seed is not None or options:
             raise ValueError("a pool must be reset as it is: it was seeded when it was opened")
         obs, info = self.pool.reset()
-        return _flat(obs), _told(info)
+        self._before_ED = _flat(obs)
+        return self._before_ED, _told(info)
 
     def step(self, actions: Any) -> tuple[Any, Any, Any, Any, dict[str, Any]]:
         obs, reward_E, terminated_E, truncated_E, info = self.pool.step(np.asarray(actions))
         obs_ED, info = _flat(obs), _told(info)
+        reward_E = reward_E.astype(np.float64)
+        if not (is_finite(obs_ED) and is_finite(reward_E)):
+            lost_E = ~np.isfinite(reward_E)
+            lost_E |= ~np.isfinite(obs_ED.reshape(self.num_envs, -1)).all(axis=1)
+            obs_ED = obs_ED.copy()
+            obs_ED[lost_E], reward_E[lost_E] = self._before_ED[lost_E], 0.0
+            terminated_E, truncated_E = terminated_E & ~lost_E, truncated_E | lost_E
+            info |= {"diverged": lost_E, "_diverged": lost_E.copy()}
         ended_E = terminated_E | truncated_E
         if ended_E.any():
             final_E = np.full(self.num_envs, None, dtype=object)
@@ -80,7 +90,8 @@ class Pool(VectorEnv[Any, Any, Any]):
                 final_E[i] = obs_ED[i].copy()
             obs_ED[numbers] = _flat(self.pool.reset(numbers.astype(np.int32))[0])
             info |= {"final_obs": final_E, "_final_obs": ended_E}
-        return obs_ED, reward_E.astype(np.float64), terminated_E, truncated_E, info
+        self._before_ED = obs_ED
+        return obs_ED, reward_E, terminated_E, truncated_E, info
 
     def close_extras(self, **kwargs: Any) -> None:
         del kwargs
@@ -148,12 +159,13 @@ def _check(task: TaskSpec) -> None:
             + (close if close.startswith("; did you mean") else other),
             "$.env",
         )
-    if task.physics:
-        raise SpecError(
-            "physics must be that of a Gymnasium environment, but engine is envpool, which "
-            "cannot change it; use `engine: auto`, or see whether kwargs do the same",
-            "$.physics",
-        )
+    for key in ("physics", "vary"):
+        if getattr(task, key):
+            raise SpecError(
+                f"{key} must be for a Gymnasium environment, but engine is envpool, which "
+                "cannot change it; use `engine: auto`, or see whether kwargs do the same",
+                f"$.{key}",
+            )
     if OURS & task.kwargs.keys():
         raise _wrong_kwargs(task, TypeError("they say how many there are"))
 
