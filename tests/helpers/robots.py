@@ -13,9 +13,17 @@ from rigorl.tasks.batched import BatchedMujoco
 from rigorl.tasks.envs import open_env
 
 NAMES = (
-    "Ant HalfCheetah Hopper Humanoid InvertedDoublePendulum InvertedPendulum Pusher Reacher "
-    "Swimmer Walker2d"
-).split()
+    "Ant",
+    "HalfCheetah",
+    "Hopper",
+    "Humanoid",
+    "InvertedDoublePendulum",
+    "InvertedPendulum",
+    "Pusher",
+    "Reacher",
+    "Swimmer",
+    "Walker2d",
+)
 
 
 def task(name: str, physics: Mapping[str, Any] | None = None, **kwargs: Any) -> TaskSpec:
