@@ -12,7 +12,7 @@ from rigorl.spec import TaskSpec
 from rigorl.tasks.batched import BatchedMujoco
 from rigorl.tasks.envs import open_env
 
-NAMES = [
+NAMES = (
     "Ant",
     "HalfCheetah",
     "Hopper",
@@ -23,7 +23,7 @@ NAMES = [
     "Reacher",
     "Swimmer",
     "Walker2d",
-]
+)
 
 
 def task(name: str, physics: Mapping[str, Any] | None = None, **kwargs: Any) -> TaskSpec:

@@ -44,6 +44,8 @@ class BatchedMujoco(VectorEnv[Array, NDArray[Any], NDArray[Any]]):
     that no other step has.
     """
 
+    closed = True  # until it is open: Gymnasium closes what was made by half
+
     def __init__(
         self,
         env: gym.Env[Any, Any],
@@ -69,7 +71,9 @@ class BatchedMujoco(VectorEnv[Array, NDArray[Any], NDArray[Any]]):
         self._limit = time_limit(env) or math.inf
         self._robot = ROBOTS[type(bare)](bare, models)
         self._simulations = Simulations(bare, models, variations, self._robot, threads)
+        self.closed = False
         self._rows_ER: Array | None = None
+        self._all_E = np.ones(num_envs, dtype=np.bool_)
         self._elapsed_E = np.zeros(num_envs, dtype=np.int64)
         self._rests = autoreset_mode is AutoresetMode.DISABLED
         self._resting: set[int] = set()
@@ -104,7 +108,7 @@ class BatchedMujoco(VectorEnv[Array, NDArray[Any], NDArray[Any]]):
 
     def _checked(self, mask_E: Mask | None) -> Mask:
         if mask_E is None:
-            return np.ones(self.num_envs, dtype=np.bool_)
+            return self._all_E
         if mask_E.shape != (self.num_envs,) or mask_E.dtype != np.bool_ or not mask_E.any():
             raise ValueError(
                 f"reset_mask must be {self.num_envs} bools, one of them true, but is {mask_E!r}"
@@ -146,14 +150,17 @@ class BatchedMujoco(VectorEnv[Array, NDArray[Any], NDArray[Any]]):
         self._rows_ER = now_ER
         self._elapsed_E += 1
         obs_ED, late_E = self._robot.observe(now_ER), self._elapsed_E >= self._limit
-        if lost_E is not None or self._resting or late_E.any() or judged.terminated_E.any():
+        if lost_E is not None or self._resting or _any(late_E) or _any(judged.terminated_E):
             return self._settle(obs_ED, judged, late_E, lost_E)
-        return obs_ED, judged.reward_E, judged.terminated_E, late_E, _told(judged.info)
+        info: dict[str, Any] = dict(judged.info)
+        for key in judged.info:
+            info[f"_{key}"] = self._all_E.copy()
+        return obs_ED, judged.reward_E, judged.terminated_E, late_E, info
 
     def _settle(self, obs_ED: Array, judged: Judgement, late_E: Mask, lost_E: Mask | None) -> Step:
         """End the episodes that are over, and begin others."""
         lost_E = np.zeros(self.num_envs, dtype=np.bool_) if lost_E is None else lost_E
-        awake_E = np.ones(self.num_envs, dtype=np.bool_)
+        awake_E = self._all_E.copy()
         awake_E[list(self._resting)] = False
         believed_E = awake_E & ~lost_E
         reward_E = np.where(believed_E, judged.reward_E, 0.0)
@@ -200,18 +207,14 @@ class BatchedMujoco(VectorEnv[Array, NDArray[Any], NDArray[Any]]):
         self._simulations.close()
 
 
-def _told(info: Info) -> dict[str, Any]:
-    """Return *info* of all environments in Gymnasium's format."""
-    told: dict[str, Any] = dict(info)
-    for key, value_E in info.items():
-        told[f"_{key}"] = np.ones(len(value_E), dtype=np.bool_)
-    return told
+def _any(mask_E: Mask) -> bool:
+    return True in mask_E.tolist()  # ten times as fast as `mask_E.any()`
 
 
 def _told_of(these_E: Mask, info: Info) -> dict[str, Any]:
     """Return *info* of these environments, and 0 of others, in Gymnasium's format."""
     told: dict[str, Any] = {}
-    if these_E.any():
+    if _any(these_E):
         for key, value_E in info.items():
             told[key] = value_E.copy()
             told[key][~these_E] = 0

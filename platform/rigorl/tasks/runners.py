@@ -16,7 +16,6 @@ from rigorl.tasks.robot import (
     Judgement,
     control_cost,
     control_intervals,
-    length,
     never,
 )
 
@@ -62,14 +61,14 @@ class Swimmer:
         self.hidden = 2 * bool(own["_exclude_current_positions_from_observation"])
         self.speed_weight = own["_forward_reward_weight"]
         self.cost_weight = own["_ctrl_cost_weight"]
-        self.dt_E = control_intervals(bare, models)
+        self.dt_E1 = control_intervals(bare, models)[:, None]
 
     def observe(self, rows_ER: Array) -> Array:
         return rows_ER[:, self.hidden :].copy()
 
     def judge(self, before_ER: Array, now_ER: Array, action_EA: NDArray[Any]) -> Judgement:
         xy_E2 = now_ER[:, :2]
-        velocity_E2 = (xy_E2 - before_ER[:, :2]) / self.dt_E[:, None]
+        velocity_E2 = (xy_E2 - before_ER[:, :2]) / self.dt_E1
         forward_E = self.speed_weight * velocity_E2[:, 0]
         cost_E = control_cost(self.cost_weight, action_EA)
         info = where(xy_E2, velocity_E2) | {"reward_forward": forward_E, "reward_ctrl": -cost_E}
@@ -78,10 +77,11 @@ class Swimmer:
 
 def where(xy_E2: Array, velocity_E2: Array) -> Info:
     """Return what `info` says of the place of a robot that moves in two directions."""
+    x_E, y_E = xy_E2[:, 0].copy(), xy_E2[:, 1].copy()
     return {
-        "x_position": xy_E2[:, 0].copy(),
-        "y_position": xy_E2[:, 1].copy(),
-        "distance_from_origin": length(xy_E2),
+        "x_position": x_E,
+        "y_position": y_E,
+        "distance_from_origin": np.sqrt(x_E * x_E + y_E * y_E),
         "x_velocity": velocity_E2[:, 0],
         "y_velocity": velocity_E2[:, 1],
     }
@@ -108,8 +108,7 @@ class Legs:
     def observe(self, rows_ER: Array) -> Array:
         obs_ED = rows_ER[:, self.hidden :].copy()
         velocity_EV = obs_ED[:, self.nq - self.hidden :]
-        np.minimum(velocity_EV, 10, out=velocity_EV)
-        np.maximum(velocity_EV, -10, out=velocity_EV)
+        velocity_EV.clip(-10, 10, out=velocity_EV)
         return obs_ED
 
     def judge(self, before_ER: Array, now_ER: Array, action_EA: NDArray[Any]) -> Judgement:

@@ -35,16 +35,13 @@ class Ant:
         self.may_fall = own["_terminate_when_unhealthy"]
         self.main = bare.data.body(own["_main_body"]).id
         self.contacts = 2 + bare.model.nq + bare.model.nv
-        self.dt_E = control_intervals(bare, models)
+        self.dt_E1 = control_intervals(bare, models)[:, None]
 
     def parts(self, data: mujoco.MjData) -> Sequence[Array]:
         return data.xpos[self.main, :2], data.qpos, data.qvel, data.cfrc_ext.reshape(-1)
 
     def _contacts(self, rows_ER: Array) -> Array:
-        low, high = self.contact_range
-        forces_EC: Array = np.maximum(rows_ER[:, self.contacts :], low)
-        np.minimum(forces_EC, high, out=forces_EC)
-        return forces_EC
+        return rows_ER[:, self.contacts :].clip(*self.contact_range)
 
     def observe(self, rows_ER: Array) -> Array:
         state_EV = rows_ER[:, 2 + self.hidden : self.contacts]
@@ -53,7 +50,7 @@ class Ant:
         return np.concatenate((state_EV, self._contacts(rows_ER)[:, WORLD:]), axis=1)
 
     def judge(self, before_ER: Array, now_ER: Array, action_EA: NDArray[Any]) -> Judgement:
-        velocity_E2 = (now_ER[:, :2] - before_ER[:, :2]) / self.dt_E[:, None]
+        velocity_E2 = (now_ER[:, :2] - before_ER[:, :2]) / self.dt_E1
         forward_E = velocity_E2[:, 0] * self.speed_weight
         low, high = self.healthy_z
         z_E = now_ER[:, 4]
@@ -91,7 +88,7 @@ class Humanoid:
         self.healthy_reward = own["_healthy_reward"]
         self.healthy_z = own["_healthy_z_range"]
         self.may_fall = own["_terminate_when_unhealthy"]
-        self.dt_E = control_intervals(bare, models)
+        self.dt_E1 = control_intervals(bare, models)[:, None]
         self.masses = [model.body_mass for model in models]  # views: masses may vary
         sizes = [part.size for part in self.parts(bare.data)]
         ends = np.cumsum(sizes)
@@ -124,17 +121,12 @@ class Humanoid:
             return state_EV.copy()
         return np.concatenate((state_EV, rows_ER[:, start:stop]), axis=1)
 
-    def _centre(self, rows_ER: Array) -> Array:
-        """Return the x and y of each centre of mass."""
-        mass_EB = np.stack(self.masses)
-        place_EB3 = rows_ER[:, self.places].reshape(*mass_EB.shape, 3)
-        sum_E2 = np.einsum("eb,ebj->ej", mass_EB, place_EB3[:, :, :2])
-        place_E2: Array = sum_E2 / mass_EB.sum(axis=1, keepdims=True)
-        return place_E2
-
     def judge(self, before_ER: Array, now_ER: Array, action_EA: NDArray[Any]) -> Judgement:
-        velocity_E2 = self._centre(now_ER) - self._centre(before_ER)
-        velocity_E2 /= self.dt_E[:, None]
+        mass_EB = np.stack(self.masses)
+        way_EB3 = (now_ER[:, self.places] - before_ER[:, self.places]).reshape(*mass_EB.shape, 3)
+        # Of the centre of mass.
+        share_EB = mass_EB / mass_EB.sum(axis=1, keepdims=True)
+        velocity_E2 = np.einsum("eb,ebj->ej", share_EB, way_EB3[:, :, :2]) / self.dt_E1
         forward_E = self.speed_weight * velocity_E2[:, 0]
         low, high = self.healthy_z
         z_E = now_ER[:, 2]
@@ -142,7 +134,7 @@ class Humanoid:
         survive_E = healthy_E * self.healthy_reward
         cost_E = control_cost(self.cost_weight, action_EA.astype(np.float64))  # of `data.ctrl`
         contact_E = control_cost(self.contact_weight, now_ER[:, self.contacts])
-        contact_E = np.clip(contact_E, *self.contact_range)
+        contact_E = contact_E.clip(*self.contact_range)
         lengths, velocities = self.tendons
         info = where(now_ER[:, :2], velocity_E2) | {
             "tendon_length": now_ER[:, lengths].copy(),
