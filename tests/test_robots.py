@@ -25,9 +25,9 @@ from helpers.robots import (
     theirs,
 )
 from rigorl.spec import TaskSpec
-from rigorl.tasks.batched import BatchedMujoco
 from rigorl.tasks.envs import open_env
-from rigorl.tasks.robots import covers
+from rigorl.tasks.robots.batched import BatchedMujoco
+from rigorl.tasks.robots.known import covers
 
 DISABLED = AutoresetMode.DISABLED
 HOPPER = task("Hopper")

@@ -25,8 +25,8 @@ from gymnasium.vector import AutoresetMode, SyncVectorEnv
 from numpy.typing import NDArray
 
 from rigorl.spec import TaskSpec
-from rigorl.tasks.batched import BatchedMujoco
 from rigorl.tasks.envs import open_env
+from rigorl.tasks.robots.batched import BatchedMujoco
 
 ENVS = ("HalfCheetah-v5", "Hopper-v5", "Walker2d-v5", "Ant-v5", "Humanoid-v5")
 FORCES = ("Ant-v5", "Humanoid-v5")

@@ -26,7 +26,7 @@ PLAYING = (
     "search.py",
     "contract.py",
     "run.py",
-    "tasks/*.py",
+    "tasks/**/*.py",
     "blocks/*.py",
 )
 """The rooms whose code may change what a trial reports."""

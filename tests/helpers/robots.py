@@ -9,8 +9,8 @@ from gymnasium.vector import AutoresetMode, SyncVectorEnv
 from numpy.typing import NDArray
 
 from rigorl.spec import TaskSpec
-from rigorl.tasks.batched import BatchedMujoco
 from rigorl.tasks.envs import open_env
+from rigorl.tasks.robots.batched import BatchedMujoco
 
 NAMES = (
     "Ant",

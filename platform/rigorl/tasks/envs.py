@@ -16,9 +16,9 @@ from gymnasium.vector import AutoresetMode, SyncVectorEnv
 from rigorl import seeds
 from rigorl.errors import SpecError, nearest
 from rigorl.spec import TaskSpec
-from rigorl.tasks.batched import BatchedMujoco
 from rigorl.tasks.physics import alter, is_rejected
-from rigorl.tasks.robots import covers
+from rigorl.tasks.robots.batched import BatchedMujoco
+from rigorl.tasks.robots.known import covers
 from rigorl.tasks.variation import Variation, Varied, ends
 from rigorl.tasks.watch import Believed, Watch, is_finite
 from rigorl.tasks.world import Envs, Policy, Tally, World, WorldSpec

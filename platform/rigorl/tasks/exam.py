@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 
 from rigorl.seeds import integer
 from rigorl.spec import Budget, TaskSpec
-from rigorl.tasks.batched import BatchedMujoco
 from rigorl.tasks.envs import open_batch, open_env
+from rigorl.tasks.robots.batched import BatchedMujoco
 from rigorl.tasks.world import Policy
 
 CHUNK = 16

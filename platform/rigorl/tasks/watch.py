@@ -2,7 +2,7 @@
 
 An episode whose simulation diverges ends there: the step earns 0, leads to the observation
 before it, and counts as truncated. `info["diverged"]` says so. Vector environments of our own
-(`batched.py`, `pool.py`) do the same by themselves.
+(`robots/batched.py`, `pool.py`) do the same by themselves.
 """
 
 import math

@@ -10,7 +10,7 @@ import mujoco  # type: ignore[import-untyped]
 import numpy as np
 from numpy.typing import NDArray
 
-from rigorl.tasks.robot import Array, Judgement, control_cost, length, never
+from rigorl.tasks.robots.robot import Array, Judgement, control_cost, length, never
 
 
 class InvertedPendulum:

@@ -16,9 +16,9 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 from numpy.typing import NDArray
 
-from rigorl.tasks.robot import Array, Info, Judgement
-from rigorl.tasks.robots import ROBOTS, time_limit
-from rigorl.tasks.simulations import Simulations
+from rigorl.tasks.robots.known import ROBOTS, time_limit
+from rigorl.tasks.robots.robot import Array, Info, Judgement
+from rigorl.tasks.robots.simulations import Simulations
 from rigorl.tasks.variation import Variation
 
 Mask = NDArray[np.bool_]
@@ -28,7 +28,7 @@ Step = tuple[Array, NDArray[Any], NDArray[Any], NDArray[Any], dict[str, Any]]
 class BatchedMujoco(VectorEnv[Array, NDArray[Any], NDArray[Any]]):
     """What a `SyncVectorEnv` of such environments is, but faster, and it can be pushed.
 
-    `env` is one that `robots.covers`; it is the world's from now on. `models`, one an
+    `env` is one that `known.covers`; it is the world's from now on. `models`, one an
     environment, may differ in physics, not in what they are made of; `variations`, one a model,
     draw it anew for each episode. What happens in one environment depends neither on `threads`
     nor on its neighbours, to the bit.

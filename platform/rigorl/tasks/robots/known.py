@@ -17,10 +17,10 @@ from gymnasium.envs.mujoco.swimmer_v5 import SwimmerEnv
 from gymnasium.envs.mujoco.walker2d_v5 import Walker2dEnv
 from gymnasium.wrappers import OrderEnforcing, PassiveEnvChecker, TimeLimit
 
-from rigorl.tasks.arms import InvertedDoublePendulum, InvertedPendulum, Pusher, Reacher
-from rigorl.tasks.robot import Robot
-from rigorl.tasks.runners import HalfCheetah, Legs, Swimmer
-from rigorl.tasks.torsos import Ant, Humanoid
+from rigorl.tasks.robots.arms import InvertedDoublePendulum, InvertedPendulum, Pusher, Reacher
+from rigorl.tasks.robots.robot import Robot
+from rigorl.tasks.robots.runners import HalfCheetah, Legs, Swimmer
+from rigorl.tasks.robots.torsos import Ant, Humanoid
 
 ROBOTS: dict[type[Any], Callable[[Any, Sequence[mujoco.MjModel]], Robot]] = {
     AntEnv: Ant,

@@ -10,8 +10,8 @@ import mujoco  # type: ignore[import-untyped]
 import numpy as np
 from numpy.typing import NDArray
 
-from rigorl.tasks.robot import Array, Judgement, control_cost, control_intervals, never
-from rigorl.tasks.runners import where
+from rigorl.tasks.robots.robot import Array, Judgement, control_cost, control_intervals, never
+from rigorl.tasks.robots.runners import where
 
 WORLD = 6
 """The first numbers of `cfrc_ext` are the world's: they have a cost, but are not observed."""

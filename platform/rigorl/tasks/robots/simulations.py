@@ -12,9 +12,9 @@ import numpy as np
 from gymnasium.utils import seeding
 from numpy.typing import NDArray
 
-from rigorl.tasks.hands import Hands, Job
 from rigorl.tasks.physics import came_apart, hear_warnings, unstable_count
-from rigorl.tasks.robot import Array, Robot
+from rigorl.tasks.robots.hands import Hands, Job
+from rigorl.tasks.robots.robot import Array, Robot
 from rigorl.tasks.variation import Variation
 
 MAX = 1e10
