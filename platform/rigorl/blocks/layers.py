@@ -17,8 +17,8 @@ from torch import Tensor
 
 torch.set_num_threads(1)  # for the reason given in blocks/nets.py
 
-SMALL = 8
-"""Below so many rows or outputs a call of oneDNN costs more than it saves."""
+FEW_ROWS = 8
+"""Below so many rows, as where one acts, a call of oneDNN costs more than it saves."""
 # Public, but for its name: what `torch.compile` makes of a linear layer on a processor.
 _LINEAR = (
     getattr(torch.ops.mkldnn, "_linear_pointwise", None)
@@ -90,13 +90,19 @@ def weight_slopes(through: Sequence[Tensor], back: Sequence[Tensor]) -> list[Ten
     """Return the gradient of each parameter, given what `forward` and `slopes` returned."""
     grads = []
     for x_BI, slope_BO in zip(through[:-1], back, strict=True):
-        grads += [product(slope_BO.t(), x_BI), slope_BO.sum(0)]
+        grads += [_weight_slope(x_BI, slope_BO), slope_BO.sum(0)]
     return grads
+
+
+def _weight_slope(x_BI: Tensor, slope_BO: Tensor) -> Tensor:
+    if x_BI.shape[1] < slope_BO.shape[1]:  # oneDNN copies what it gets on its side: the smaller
+        return product(x_BI.t(), slope_BO).t().contiguous()
+    return product(slope_BO.t(), x_BI)
 
 
 def affine(x_BI: Tensor, layer: Layer, *, relu: bool) -> Tensor:
     weight_OI, bias_O = layer
-    if _LINEAR is not None and min(len(x_BI), len(weight_OI)) >= SMALL:
+    if _LINEAR is not None and x_BI.shape[0] >= FEW_ROWS and weight_OI.shape[0] > 1:
         y_BO: Tensor = _LINEAR(x_BI, weight_OI, bias_O, "relu" if relu else "none", [], "")
         return y_BO
     y_BO = torch.addmm(bias_O, x_BI, weight_OI.t())
@@ -104,7 +110,8 @@ def affine(x_BI: Tensor, layer: Layer, *, relu: bool) -> Tensor:
 
 
 def product(a: Tensor, b: Tensor) -> Tensor:
-    if _LINEAR is not None and min(*a.shape, b.shape[1]) >= SMALL:
+    """Return a @ b. *b* must be whole, or turned: one cut out takes oneDNN 50 times as long."""
+    if _LINEAR is not None and min(*a.shape, b.shape[1]) > 1:
         c: Tensor = _LINEAR(a, b.t(), None, "none", [], "")
         return c
     return torch.mm(a, b)

@@ -187,13 +187,14 @@ class Soft:
     def _judge(self, in_BI: Tensor) -> tuple[Tensor, Tensor]:
         """Return the lower critic's value_B, and how minus its mean changes with the action."""
         throughs = [forward(net, in_BI) for net in self.critics]
-        lower_B1 = throughs[0][-1] <= throughs[1][-1]
-        slope_BA = torch.zeros(())
-        for net, through, mine_B1 in zip(
-            self.critics, throughs, (lower_B1, ~lower_B1), strict=True
-        ):
-            back = slopes(net, through, mine_B1 / -len(in_BI))
-            slope_BA = slope_BA + product(back[0], net[0].weight_OI[:, self.n_obs :])
+        lower_B = (throughs[0][-1] <= throughs[1][-1]).squeeze(1)
+        slope_BA = in_BI.new_empty(len(in_BI), in_BI.shape[1] - self.n_obs)
+        for net, through, mine_B in zip(self.critics, throughs, (lower_B, ~lower_B), strict=True):
+            rows = mine_B.nonzero().squeeze(1)  # only the lower one's slope counts
+            there = [part.index_select(0, rows) for part in through]
+            back = slopes(net, there, torch.full_like(there[-1], -1 / len(in_BI)))
+            of_action_OA = net[0].weight_OI[:, self.n_obs :].contiguous()
+            slope_BA.index_copy_(0, rows, product(back[0], of_action_OA))
         return torch.min(throughs[0][-1], throughs[1][-1]).squeeze(1), slope_BA
 
     def state(self) -> dict[str, dict[str, Tensor]]:
