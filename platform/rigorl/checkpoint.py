@@ -3,15 +3,19 @@
 A folder is written as a draft beside its place and moved there when all of it is on the disk.
 Its manifest, written last, lists each file with its size and checksum, so that what a disk has
 done to it since is found out before anybody goes on from it.
+
+A file whose name ends in `.segment` never changes once it is written. The next checkpoint shares
+it instead of writing it again, so that a checkpoint costs what is new and not what there is.
 """
 
 import errno
 import hashlib
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from types import MappingProxyType
 from typing import NamedTuple
 
 import msgspec
@@ -25,6 +29,7 @@ from rigorl.trial import Report
 KEPT = 2
 """Checkpoints that a trial keeps: the newest, and one to fall back to."""
 MANIFEST, PLACE = "manifest.json", "place.msgpack"
+SEGMENT = ".segment"
 REFUSED = {"ENOSPC", "EDQUOT", "EFBIG", "EROFS", "EACCES", "EPERM", "EIO", "ESTALE"}
 """Errors that the storage is to blame for; any other is a bug of whoever writes."""
 
@@ -86,10 +91,17 @@ def _note(corrupt: list[str], then: str) -> str:
     return "; ".join([*corrupt, then]) if corrupt else ""
 
 
-def write(of: Path, place: Place, save: Callable[[Path], None] | None) -> None:
-    """Write *place* and what *save* writes into *of*; only when it stands do old ones go."""
+def write(
+    of: Path, place: Place, save: Callable[[Path], None] | None, since: Path | None = None
+) -> Path:
+    """Write *place* and what *save* writes into *of*; only when it stands do old ones go.
+
+    *since* is the checkpoint that the run went on from, or wrote last: *save* finds its segments
+    in the draft, and may remove them but not write to them. Not the newest one there is, for
+    that may be corrupt. Return what was written.
+    """
     name = f"checkpoint-{place.stage:04d}-{place.step:012d}"
-    with appearing(of / name) as draft:
+    with appearing(of / name, None if save is None else since) as draft:
         if save is not None:
             save(draft)
         (draft / PLACE).write_bytes(msgspec.msgpack.encode(place))
@@ -97,13 +109,15 @@ def write(of: Path, place: Place, save: Callable[[Path], None] | None) -> None:
     at = there.index(of / name)
     for old in there[: max(0, at + 1 - KEPT)] + there[at + 1 :]:  # what is ahead was corrupt
         shutil.rmtree(old, ignore_errors=True)
+    return of / name
 
 
 @contextmanager
-def appearing(folder: Path) -> Iterator[Path]:
+def appearing(folder: Path, since: Path | None = None) -> Iterator[Path]:
     """Lend a draft to write into; without an error it takes the place of *folder* in one move.
 
-    Raises `StorageError` when the storage is full, or refuses.
+    The segments of *since* are in it already. Raises `StorageError` when the storage is full,
+    or refuses.
     """
     draft = folder.with_name(f".{folder.name}.{os.getpid()}")
     try:
@@ -111,9 +125,10 @@ def appearing(folder: Path) -> Iterator[Path]:
         for left in folder.parent.glob(".*"):  # by a process that was killed
             shutil.rmtree(left, ignore_errors=True)
         draft.mkdir()
+        shared = {} if since is None else _share(since, draft)
         yield draft
         crash.point("checkpoint.write")
-        _seal(draft)
+        _seal(draft, shared)
         crash.point("checkpoint.before_rename")
         shutil.rmtree(folder, ignore_errors=True)
         draft.replace(folder)
@@ -156,11 +171,39 @@ def _fault(folder: Path, name: str, said: Sum) -> str | None:
     return None if there == said else f"{name} has changed: its checksum is another"
 
 
-def _seal(draft: Path) -> None:
-    """Write the manifest of *draft*, and all of it to the disk."""
+def _share(since: Path, draft: Path) -> dict[str, Sum]:
+    """Put the segments of *since* into *draft*. Return what they must be.
+
+    Their sums are those of when they were written: one made now might bless a corruption.
+    """
+    try:
+        listed = msgspec.json.decode((since / MANIFEST).read_bytes(), type=dict[str, Sum])
+    except (OSError, ValueError):  # it was good once; without it all is written again
+        return {}
+    shared = {}
+    for name, said in listed.items():
+        if name.endswith(SEGMENT) and (since / name).is_file():
+            (draft / name).parent.mkdir(parents=True, exist_ok=True)
+            _link(since / name, draft / name)
+            shared[name] = said
+    return shared
+
+
+def _link(old: Path, new: Path) -> None:
+    """Make *new* the file that *old* is, or a copy that lasts where a disk knows no links."""
+    try:
+        new.hardlink_to(old)
+    except OSError:
+        shutil.copyfile(old, new)
+        with new.open("rb") as file:
+            os.fsync(file.fileno())
+
+
+def _seal(draft: Path, shared: Mapping[str, Sum] = MappingProxyType({})) -> None:
+    """Write the manifest of *draft*, and all of it to the disk; what is *shared* lasts already."""
     paths = sorted(draft.rglob("*"))
-    files = [path for path in paths if path.is_file()]
-    listed = {path.relative_to(draft).as_posix(): _sum(path, lasting=True) for path in files}
+    names = [path.relative_to(draft).as_posix() for path in paths if path.is_file()]
+    listed = {name: shared.get(name) or _sum(draft / name, lasting=True) for name in names}
     with (draft / MANIFEST).open("xb") as file:  # an agent's own would be lost
         file.write(msgspec.json.encode(listed))
         file.flush()

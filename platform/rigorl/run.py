@@ -32,6 +32,7 @@ class Run:
         self.trial, self.crew = trial, crew
         self.folder = storage / trial.id if storage else None
         found = checkpoint.newest(self.folder) if self.folder else Found(Place())
+        self.last = found.folder
         self.place = place = found.place
         self.seconds = {"learn": 0.0, "exam": 0.0, "checkpoint": 0.0}
         self.exact = not getattr(contract.find(trial.agent.name), "inexact", False)
@@ -233,7 +234,7 @@ class Run:
                     with checkpoint.appearing(self.folder / "policies") as draft:
                         contract.save_policies(self.agent.policies(), draft)
                 save = None if self.finished else self.agent.save
-                checkpoint.write(self.folder, self.place, save)
+                self.last = checkpoint.write(self.folder, self.place, save, self.last)
         self.place.unsaved = []
 
     @contextmanager
