@@ -49,6 +49,10 @@ class Place(Struct):
     unsaved: list[Report] = []
     """Reports since the checkpoint before this one: the driver may not have them yet."""
 
+    def tally(self, task: str) -> Tally:
+        """Return the tally of *task*, at first an empty one."""
+        return self.tallies.setdefault(task, Tally())
+
 
 class Found(NamedTuple):
     """A place to go on from; without a folder, the beginning. `note` says what was corrupt."""

@@ -13,10 +13,9 @@ from rigorl.checkpoint import Found, Place
 from rigorl.contract import Crew, Progress, Span
 from rigorl.errors import IncompleteResults, StorageError, TrialFailed
 from rigorl.seeds import integer
-from rigorl.spec import TaskSpec
 from rigorl.tasks.envs import open_world, world_spec
 from rigorl.tasks.exam import examine, order
-from rigorl.tasks.world import Policy, Tally
+from rigorl.tasks.world import Policy
 from rigorl.trial import Beat, Bundle, Event, Failure, Report, Score, Start, Trial
 
 
@@ -70,17 +69,10 @@ class Run:
     def _learn(self) -> Iterator[Report | Beat]:
         """Learn up to the next checkpoint, with an exam whenever one is due."""
         place, budget = self.place, self.trial.budget
-        start = place.step
+        start, task = place.step, self.trial.tasks[place.stage]
         luck = integer(self.trial.seed, "learn", place.stage, start)
-        task = self.trial.tasks[place.stage]
-        world = open_world(
-            task,
-            budget.num_envs,
-            luck,
-            self.given,
-            threads=int(max(1, budget.cpus)),
-            tally=self._tally(task),
-        )
+        tally, threads = place.tally(task.name), budget.threads
+        world = open_world(task, budget.num_envs, luck, self.given, threads=threads, tally=tally)
         learner = self.agent.learn(world, self.crew, Span(place.stage, start, budget.steps))
         with closing(world), closing(self._watch(learner)) as watched:
             for progress in watched:
@@ -135,9 +127,6 @@ class Run:
         place = self.place
         return f"after step {place.step} of task {self.trial.tasks[place.stage].name!r}"
 
-    def _tally(self, task: TaskSpec) -> Tally:
-        return self.place.tallies.setdefault(task.name, Tally())
-
     def _due(self, progress: Progress) -> tuple[int | None, bool]:
         """Return the rung of the regular exam that is due now, if any; and whether a dense one is.
 
@@ -188,7 +177,7 @@ class Run:
         finished: bool = False,
     ) -> Report:
         place, scores = self.place, self.examine()
-        diverged = sum(tally.diverged for tally in place.tallies.values())
+        diverged = float(sum(tally.diverged for tally in place.tallies.values()))
         report = Report(
             trial=self.trial.id,
             stage=place.stage,
@@ -198,10 +187,8 @@ class Run:
             stage_ended=stage_ended,
             finished=finished,
             exact=self.exact,
-            metrics={
-                **{name: float(value) for name, value in progress.metrics.items()},
-                "diverged": float(diverged),
-            },
+            metrics={name: float(value) for name, value in progress.metrics.items()}
+            | {"diverged": diverged},
             scores=scores,
         )
         if rung is not None:
@@ -219,10 +206,10 @@ class Run:
                 for task in self.trial.tasks
                 for policy in policies.values()
             ]
-            results = self.crew.map(examine, exams)
-            for (task, policy), (returns_EO, diverged) in zip(names, results, strict=True):
+            taken = zip(names, self.crew.map(examine, exams), strict=True)
+            for (task, policy), (returns_EO, diverged) in taken:
                 scores.append(Score(task.name, policy, tuple(map(tuple, returns_EO.tolist()))))
-                self._tally(task).add(task, len(returns_EO), diverged)
+                self.place.tally(task.name).add(task, len(returns_EO), diverged)
                 crash.point("exam")
             return tuple(scores)
 

@@ -112,6 +112,11 @@ class Budget(Spec, frozen=True):
     cpus: Annotated[float, Meta(gt=0)] = 1.0
     gpus: Annotated[float, Meta(ge=0)] = 0.0
 
+    @property
+    def threads(self) -> int:
+        """Threads that step a trial's simulations."""
+        return max(1, int(self.cpus))
+
     def __post_init__(self) -> None:
         if self.exam_every > self.steps:
             raise ValueError(

@@ -55,7 +55,7 @@ def order(task: TaskSpec, policy: Policy, budget: Budget, seed: int) -> Exam:
     """Return the exam of *policy* in a trial with root *seed*. It depends on nothing else."""
     episodes = range(budget.exam_episodes)
     luck = tuple(integer(seed, "exam", task.name, episode) for episode in episodes)
-    return Exam(task, policy, luck, budget.exam_horizon, threads=int(max(1, budget.cpus)))
+    return Exam(task, policy, luck, budget.exam_horizon, threads=budget.threads)
 
 
 def examine(exam: Exam) -> Result:
