@@ -158,6 +158,19 @@ def test_nonsense_fails_the_trial_with_step_and_cause(
     assert re.search(cause, last.cause)
 
 
+def test_episodes_that_diverged_are_counted_over_the_whole_life_however_often_taken_up(
+    tmp_path: Path,
+) -> None:
+    task = replace(HALF, kwargs={"nan_after": 7}, diverged=1.0)
+    bundle = Bundle(trials=(trial(tasks=(task,)),))
+    whole = list(play(bundle, Alone(), tmp_path / "whole"))
+    # The worlds of steps 0-16, 16-32 and 32-40 come apart at their eighth step and all after it;
+    # the exams are over before.
+    assert [r.metrics["diverged"] for r in reports(whole)] == [3, 9, 9 + 7, 9 + 9 + 1]
+    cut = until_saved(play(bundle, Alone(), tmp_path / "cut"), 1)
+    assert encoded([*cut, *play(bundle, Alone(), tmp_path / "cut")]) == encoded(whole)
+
+
 def test_a_bug_in_an_agent_is_not_hidden() -> None:
     with pytest.raises(ZeroDivisionError, match="a bug at step 3"):
         list(play(Bundle(trials=(trial(config={"raise_at": 3}),)), Alone(), None))
