@@ -1,6 +1,6 @@
 """What is asked of a robot: to see and judge a whole batch of simulations at once.
 
-Each robot of `runners.py`, `torsos.py`, `pendulums.py` and `arms.py` does what the class of
+Each robot of `runners.py`, `torsos.py` and `arms.py` does what the class of
 its name in Gymnasium does for one environment. Its constants are those of an environment that
 was opened with the task's kwargs.
 
