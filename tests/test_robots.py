@@ -204,7 +204,7 @@ def derail(envs: BatchedMujoco, i: int, speed: float = 1e12) -> None:
 
 @pytest.mark.parametrize("speed", [1e12, np.nan])
 def test_a_simulation_that_diverges_ends_its_episode(speed: float) -> None:
-    mine, peer = ours(CHEETAH), theirs(CHEETAH)
+    mine, peer = ours(CHEETAH, threads=2), theirs(CHEETAH)
     mine.reset(seed=0)
     peer.reset(seed=0)
     acts = actions(peer, 8)
