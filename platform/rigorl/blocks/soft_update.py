@@ -140,7 +140,6 @@ class Soft:
         return {
             "errors": errors,
             "value": value_B,
-            "target": target_B,
             "log_prob": now.log_prob_B,
             "temperature": temperature,
         }
