@@ -68,9 +68,9 @@ def test_the_room_of_a_batch_is_used_again() -> None:
 
 
 def test_memory_is_taken_as_it_is_filled() -> None:
-    one = Replay(1_000_000, 500, 1, np.random.default_rng(0))  # 4 GB, were it filled
+    one = Replay(1_000_000, 100, 1, np.random.default_rng(0))  # 0.8 GB, were it filled
     before = resident()
-    one.add(np.ones((1, 500)), np.ones((1, 1)), np.ones((1, 500)), np.ones(1), np.zeros(1, bool))
+    one.add(np.ones((1, 100)), np.ones((1, 1)), np.ones((1, 100)), np.ones(1), np.zeros(1, bool))
     assert resident() - before < 16e6
 
 

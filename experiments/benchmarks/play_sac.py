@@ -44,22 +44,30 @@ EXAM_SEEDS = range(1_000_000, 1_000_010)
 Act = Callable[[NDArray[Any]], NDArray[Any]]
 
 
+def now() -> list[float]:
+    return [time.perf_counter(), time.process_time()]
+
+
 class Clock:
-    """Seconds of learning, without the exams, from the first update on."""
+    """Seconds of learning from the first update on, without the exams.
+
+    By the wall, and those in which this process had a core.
+    """
 
     def __init__(self, env: str, every: int, steps: int) -> None:
         self.env, self.every, self.steps = env, every or steps, steps
-        self.seconds, self.since = 0.0, 0.0
+        self.spent = [0.0, 0.0]
+        self.since = now()
         self.curve: list[tuple[int, list[float]]] = []
 
     def passed(self, step: int, policy: Callable[[], Act]) -> None:
         """Be told that *step* steps were taken, and learned from."""
         if step == SETTINGS["learning_starts"]:
-            self.since = time.perf_counter()
+            self.spent, self.since = [0.0, 0.0], now()
         if step % self.every == 0 or step == self.steps:
-            self.seconds += time.perf_counter() - self.since
+            self.spent = [a + b - c for a, b, c in zip(self.spent, now(), self.since, strict=True)]
             self.curve.append((step, examine(policy(), self.env)))
-            self.since = time.perf_counter()
+            self.since = now()
 
 
 def ours(env: str, seed: int, steps: int, threads: int, clock: Clock) -> None:
@@ -126,8 +134,9 @@ def main() -> None:
     threads, every = (int(given) for given in (*rest, *("1", "0")[len(rest) :]))
     clock = Clock(env, every, int(steps))
     {"ours": ours, "sb3": sb3}[who](env, int(seed), int(steps), threads, clock)
-    rate = (int(steps) - SETTINGS["learning_starts"]) / clock.seconds
-    print(json.dumps({"threads": threads, "rate": rate, "curve": clock.curve}))
+    rate, cpu_rate = ((int(steps) - SETTINGS["learning_starts"]) / spent for spent in clock.spent)
+    found = {"threads": threads, "rate": rate, "cpu_rate": cpu_rate, "curve": clock.curve}
+    print(json.dumps(found))
 
 
 if __name__ == "__main__":

@@ -1,11 +1,13 @@
 """Compare our SAC with Stable-Baselines3's under the same settings, in speed and in score.
 
-    python experiments/benchmarks/sac_vs_sb3.py [--repeats 5] [--seeds 3] [--jobs 2]
+    python experiments/benchmarks/sac_vs_sb3.py [--repeats 5] [--threads 1 2] [--seeds 3]
 
-Speed: ours and theirs in turn, alone on the machine, a process each, with one torch thread and
-with two; medians over repeats, and each at the better of both. Curves: both on one thread, *jobs*
-at a time. Every result is appended to `sac_vs_sb3.jsonl` as it comes; what is there already is
-not played again. Then `sac_vs_sb3.md` is written.
+Speed: ours and theirs in turn, a process each, with each number of torch threads; medians over
+repeats, and each at its best number. What else the machine does weighs on the wall's clock, and
+most on two threads that wait for each other: ask for two on idle cores only. A second in which
+the process had its core knows less of it, and says nothing of two threads. Curves: both on one
+thread, *jobs* at a time. Every result is appended to `sac_vs_sb3.jsonl` as it comes; what is there
+already is not played again. Then `sac_vs_sb3.md` is written.
 """
 
 import argparse
@@ -27,7 +29,7 @@ from ppo_vs_sb3 import machine
 
 HERE = Path(__file__).parent
 SPEED_ENVS = ("Hopper-v5", "HalfCheetah-v5")
-CURVES = {"Pendulum-v1": (4_000, 500), "Hopper-v5": (15_000, 2_500)}
+CURVES = {"Pendulum-v1": (4_000, 500), "Hopper-v5": (10_000, 2_500)}
 """Steps, and how often the policy is examined."""
 LEAST_RATIO = 2.0
 PACKAGES = ("stable-baselines3", "torch", "gymnasium", "mujoco", "numpy")
@@ -78,30 +80,31 @@ def play_all(orders: Iterable[Order], path: Path, jobs: int) -> None:
         list(pool.map(play_one, orders))
 
 
-def speeds(results: Results, env: str) -> dict[tuple[str, int], float]:
-    """Return the median steps a second of (who, threads)."""
-    return {
-        (who, threads): float(
-            np.median(
-                [
-                    result["rate"]
-                    for order, result in results.items()
-                    if order[:3] == ("speed", who, env) and order.threads == threads
-                ]
-            )
+def speed(results: Results, who: str, env: str, threads: int, by: str) -> float:
+    """Return the median steps a second."""
+    return float(
+        np.median(
+            [
+                result[by]
+                for order, result in results.items()
+                if order[:3] == ("speed", who, env) and order.threads == threads
+            ]
         )
-        for who, threads in product(("ours", "sb3"), (1, 2))
-    }
+    )
 
 
-def speed_row(results: Results, env: str) -> tuple[str, float]:
-    """Return the line of *env*, and how many times as fast ours is, each at its better."""
-    rates = speeds(results, env)
-    ours, theirs = (max(rates[who, n] for n in (1, 2)) for who in ("ours", "sb3"))
-    one, two = (rates["ours", n] / rates["sb3", n] for n in (1, 2))
-    cells = [env, *(f"{rate:.0f}" for rate in rates.values())]
-    cells += [f"{ratio:.2f}" for ratio in (one, two, ours / theirs)]
-    return f"| {' | '.join(cells)} |", ours / theirs
+def speed_rows(results: Results, env: str, threads: Sequence[int]) -> tuple[list[str], float]:
+    """Return a line for each of *threads*, and how many times as fast ours is, both at best."""
+    rows, best = [], [0.0, 0.0]
+    for n in threads:
+        cells = [env, str(n)]
+        for by in ("rate", "cpu_rate"):
+            ours, theirs = (speed(results, who, env, n, by) for who in ("ours", "sb3"))
+            cells += [f"{ours:.0f}", f"{theirs:.0f}", f"{ours / theirs:.2f}"]
+            if by == "rate":
+                best = [max(best[0], ours), max(best[1], theirs)]
+        rows.append(f"| {' | '.join(cells)} |")
+    return rows, best[0] / best[1]
 
 
 def curve_rows(results: Results, env: str) -> list[str]:
@@ -124,29 +127,26 @@ def table(head: Sequence[str], rows: Iterable[str]) -> list[str]:
     return [f"| {' | '.join(head)} |", f"|{' --- |' * len(head)}", *rows]
 
 
-def page(results: Results) -> str:
+def page(results: Results, threads: Sequence[int]) -> str:
     """Return the summary in Markdown."""
     packages = ", ".join(f"{package} {version(package)}" for package in PACKAGES)
-    speed = next(order for order in results if order.kind == "speed")
+    steps = next(order.steps for order in results if order.kind == "speed")
     repeats = 1 + max(order.seed for order in results if order.kind == "speed")
     seeds = 1 + max(order.seed for order in results if order.kind == "curve")
     curves = [row for env in CURVES for row in curve_rows(results, env)]
     about = (
         "Environment steps a second with an update each, batch 256, 256-256 ReLU networks, one "
-        f"environment: medians of {repeats} runs of {speed.steps:,} steps, played in turn. "
-        "Settings in `play_sac.py`. The bar: each at the better of one and two threads, ours is "
-        f"at least {LEAST_RATIO:.0f} times as fast."
+        f"environment: medians of {repeats} runs of {steps:,} steps, played in turn. Settings in "
+        "`play_sac.py`. CPU: steps in a second in which the process had a core. The bar: both at "
+        f"their best number of threads, ours is at least {LEAST_RATIO:.0f} times as fast."
     )
-    head = (
-        "task", "ours, 1 thread", "ours, 2", "SB3, 1 thread", "SB3, 2", "ratio at 1",
-        "ratio at 2", "ratio of the better",
-    )  # fmt: skip
+    head = ("task", "threads", "ours", "SB3", "ratio", "ours, CPU", "SB3, CPU", "ratio")
     lines = [
         "# Our SAC and Stable-Baselines3's",
         "",
         about,
         "",
-        *table(head, (speed_row(results, env)[0] for env in SPEED_ENVS)),
+        *table(head, (row for env in SPEED_ENVS for row in speed_rows(results, env, threads)[0])),
         "",
         f"Scores: the mean return of ten episodes of the deterministic policy, {seeds} seeds.",
         "",
@@ -163,31 +163,33 @@ def main() -> int:
     )
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--speed-steps", type=int, default=2_000)
+    parser.add_argument("--threads", type=int, nargs="+", default=(1, 2))
     parser.add_argument("--seeds", type=int, default=3, help="of the curves, from 0 on")
     parser.add_argument("--jobs", type=int, default=2, help="curves at a time, one core each")
     parser.add_argument("--out", type=Path, default=HERE / "results")
     args = parser.parse_args()
     args.out.mkdir(parents=True, exist_ok=True)
     path = args.out / "sac_vs_sb3.jsonl"
-    speed = [
+    fast = [
         Order("speed", who, env, seed, args.speed_steps, threads, 0)
         for seed, env, threads, who in product(
-            range(args.repeats), SPEED_ENVS, (1, 2), ("ours", "sb3")
+            range(args.repeats), SPEED_ENVS, args.threads, ("ours", "sb3")
         )
     ]
     curve = [
         Order("curve", who, env, seed, CURVES[env][0], 1, CURVES[env][1])
         for seed, env, who in product(range(args.seeds), CURVES, ("ours", "sb3"))
     ]
-    for orders, jobs in ((speed, 1), (curve, args.jobs)):
+    for orders, jobs in ((fast, 1), (curve, args.jobs)):
         done = recall(path)
         play_all([order for order in orders if order not in done], path, jobs)
     done = recall(path)
-    results = {order: done[order] for order in speed + curve}
-    text = page(results)
+    results = {order: done[order] for order in fast + curve}
+    text = page(results, args.threads)
     (args.out / "sac_vs_sb3.md").write_text(text)
     print(text, end="")
-    return 0 if all(speed_row(results, env)[1] >= LEAST_RATIO for env in SPEED_ENVS) else 1
+    ratios = [speed_rows(results, env, args.threads)[1] for env in SPEED_ENVS]
+    return 0 if min(ratios) >= LEAST_RATIO else 1
 
 
 if __name__ == "__main__":
