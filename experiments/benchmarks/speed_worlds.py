@@ -75,18 +75,11 @@ def bare(env: str, num_envs: int, threads: int, seconds: float) -> float:
     """Return environment steps a second of MuJoCo alone, *num_envs* divided among *threads*."""
     ends, counts = threading.Event(), [0] * threads
     world: Any = gym.make(env).unwrapped
-    space, contacts = world.action_space, env.startswith(CONTACTS)
-    space.seed(0)
-    ctrls = [space.sample() for _ in range(ACTIONS)]
-    step = partial(turn_bare, world, ctrls, mean_life(env), contacts=contacts)
-
-    def work(number: int) -> None:
-        datas = [mujoco.MjData(world.model) for _ in range(number, num_envs, threads)]
-        while not ends.is_set():
-            step(datas, counts[number] // len(datas))
-            counts[number] += len(datas)
-
-    workers = [threading.Thread(target=work, args=(number,)) for number in range(threads)]
+    world.action_space.seed(0)
+    ctrls = [world.action_space.sample() for _ in range(ACTIONS)]
+    play = partial(play_bare, world, ctrls, mean_life(env), ends, counts)
+    shares = [len(range(number, num_envs, threads)) for number in range(threads)]
+    workers = [threading.Thread(target=play, args=share) for share in enumerate(shares)]
     for worker in workers:
         worker.start()
     time.sleep(WARM_UP)
@@ -99,19 +92,34 @@ def bare(env: str, num_envs: int, threads: int, seconds: float) -> float:
     return rate
 
 
-def turn_bare(
-    world: Any, ctrls: list[Any], life: int, datas: list[Any], i: int, *, contacts: bool
+def play_bare(
+    world: Any,
+    ctrls: list[Any],
+    life: int,
+    ends: threading.Event,
+    counts: list[int],
+    number: int,
+    share: int,
 ) -> None:
-    """Take each of *datas* one step of *world* further; each begins anew after *life* steps."""
-    model, skip, ctrl = world.model, world.frame_skip, ctrls[i % ACTIONS]
-    for number, data in enumerate(datas):
-        if (i + number) % life == 0 or i == 0:
+    """Step *share* states of *world* in turn; all begin anew after *life* steps."""
+    model, skip = world.model, world.frame_skip
+    step, work_out = mujoco.mj_step, mujoco.mj_rnePostConstraint
+    contacts = type(world).__name__.startswith(CONTACTS)
+    datas = [mujoco.MjData(model) for _ in range(share)]
+    while True:
+        for data in datas:
             mujoco.mj_resetData(model, data)
             data.qpos[:], data.qvel[:] = world.init_qpos, world.init_qvel
-        data.ctrl[:] = ctrl
-        mujoco.mj_step(model, data, skip)
-        if contacts:
-            mujoco.mj_rnePostConstraint(model, data)
+        for i in range(life):
+            ctrl = ctrls[i % ACTIONS]
+            for data in datas:
+                data.ctrl[:] = ctrl
+                step(model, data, skip)
+                if contacts:
+                    work_out(model, data)
+            counts[number] += share
+            if ends.is_set():
+                return
 
 
 def mean_life(env: str) -> int:

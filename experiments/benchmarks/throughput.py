@@ -32,12 +32,15 @@ SF_PINS = ("torch==2.13.0", "sample-factory==2.1.1", "gymnasium==0.29.1", "mujoc
 SF_MORE = ("numpy==1.26.4", "imageio==2.38.1")
 SCRIPTS = {"sb3": "speed_ppo.py", "rllib": "speed_rllib.py", "sf": "speed_sf.py"}
 CURVE_STEPS, CURVE_SEEDS = 300_000, range(5)
-SAC_STEPS = 6_000
+SAC_RATE = 100
+"""About the steps a second of the slower one: SAC is measured by steps, not by seconds."""
 
 Ways = tuple[tuple[str, ...], ...]
 AS_IT_COMES: Ways = ((),)
 SB3: Ways = tuple((*kind, "--threads", n) for kind in ((), ("--subproc",)) for n in ("1", "2"))
 RLLIB: Ways = tuple(("--runners", r, "--threads", n) for r in ("0", "1") for n in ("1", "2"))
+SAC: Ways = (("1",), ("2",))
+"""Torch threads."""
 SF: Ways = tuple(("--workers", n) for n in ("0", "1", "2"))
 
 
@@ -67,7 +70,7 @@ def _matches(room: str) -> Iterator[Match]:
         yield Match(room, "HalfCheetah-v5", 8, {**ways, "sf": SF})
         yield Match(room, "CartPole-v1", 8, ways)
     elif room == "sac" and (HERE / "play_sac.py").exists():
-        yield Match(room, "HalfCheetah-v5", 1, {"ours": AS_IT_COMES, "sb3": AS_IT_COMES})
+        yield Match(room, "HalfCheetah-v5", 1, {"ours": SAC, "sb3": SAC})
     elif room == "worlds":
         for envs in (16, 8):
             how: Ways = (("--envs", str(envs), "--threads", "2"),)
@@ -88,7 +91,8 @@ def command(match: Match, who: str, seconds: float, number: int) -> list[str]:
             script = SCRIPTS.get(who, "speed_ppo.py")
             return [*python, str(HERE / script), who, match.task, str(seconds)]
         case "sac":
-            return [*here, str(HERE / "play_sac.py"), who, match.task, str(number), str(SAC_STEPS)]
+            steps = str(int(seconds * SAC_RATE))
+            return [*here, str(HERE / "play_sac.py"), who, match.task, str(number), steps]
         case "worlds":
             return [*here, str(HERE / "speed_worlds.py"), who, match.task, str(seconds / 10)]
         case _:
