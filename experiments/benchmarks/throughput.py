@@ -72,9 +72,9 @@ def _matches(room: str) -> Iterator[Match]:
     elif room == "sac" and (HERE / "play_sac.py").exists():
         yield Match(room, "HalfCheetah-v5", 1, {"ours": SAC, "sb3": SAC})
     elif room == "worlds":
-        for envs in (16, 8):
+        for envs, others in ((16, ("envpool", "sync", "async")), (8, ("envpool", "sync"))):
             how: Ways = (("--envs", str(envs), "--threads", "2"),)
-            ways = dict.fromkeys(("ours", "envpool", "sync", "async"), how)
+            ways = dict.fromkeys(("ours", *others), how)
             for task in MUJOCO:
                 yield Match(room, task, envs, {"bare": how, **ways})
             yield Match(room, "CartPole-v1", envs, ways)
@@ -120,29 +120,38 @@ def run(words: Sequence[str]) -> Result:
     return result
 
 
-def best(match: Match, who: str, seconds: float) -> tuple[str, ...]:
-    """Return the way in which *who* is fastest, tried for a moment if there are several."""
-    ways = match.ways[who]
-    if len(ways) == 1:
-        return ways[0]
-    rates = {}
-    for way in ways:
-        rates[way] = run([*command(match, who, seconds, 0), *way])["rate"]
-        tell(match, who, "pilot", " ".join(way), f"{rates[way]:.0f} steps/s")
-    return max(rates, key=lambda way: rates[way])
+def pilot(match: Match, seconds: float) -> Iterator[Result]:
+    """Try every way of every peer that has several, for a moment each."""
+    for who, ways in match.ways.items():
+        for way in ways if len(ways) > 1 else ():
+            rate = run([*command(match, who, seconds, 0), *way])["rate"]
+            tell(match, who, "pilot", *way, f"{rate:.0f}")
+            yield {**described(match, who, way), "pilot": rate}
+
+
+def described(match: Match, who: str, way: Sequence[str]) -> Result:
+    what = {"room": match.room, "task": match.task, "envs": match.envs}
+    return {**what, "who": who, "how": " ".join(way)}
 
 
 def play(match: Match, rounds: int, seconds: float) -> Iterator[Result]:
-    """Play *match*: every peer once a round, forwards and backwards in turn."""
-    ways = {who: best(match, who, seconds / 3) for who in match.ways}
+    """Play *match*: every peer once a round, forwards and backwards in turn, in its best way."""
+    tried: list[Result] = []
+    for result in pilot(match, seconds / 4):
+        tried.append(result)
+        yield result
+    ways = {who: best(tried, who) or how[0] for who, how in match.ways.items()}
     for number in range(rounds):
-        order = list(ways) if number % 2 == 0 else list(reversed(ways))
-        for who in order:
-            what = {"room": match.room, "task": match.task, "envs": match.envs, "who": who}
-            words = [*command(match, who, seconds, number), *ways[who]]
-            result = run(words)
+        for who in list(ways) if number % 2 == 0 else list(reversed(ways)):
+            result = run([*command(match, who, seconds, number), *ways[who]])
             tell(match, who, number, f"{result.get('rate', result.get('peak', 0)):.0f}")
-            yield {**what, "how": " ".join(ways[who]), "round": number, **result}
+            yield {**described(match, who, ways[who]), "round": number, **result}
+
+
+def best(tried: Sequence[Result], who: str) -> tuple[str, ...]:
+    """Return the way in which *who* was fastest in the pilot; nothing if it was in none."""
+    mine = {result["pilot"]: result["how"] for result in tried if result["who"] == who}
+    return tuple(mine[max(mine)].split()) if mine else ()
 
 
 def play_room(room: str, args: argparse.Namespace) -> Iterator[Result]:
@@ -207,10 +216,10 @@ def main() -> int:
         kept = of_room if room == "curves" and not args.anew else []
         known = [result for result in known if result["room"] != room]
         about = throughput_page.about(room, datetime.now(UTC), sys.argv[1:])
-        known += kept or [about]
+        known += kept
         fresh = play_curves(kept) if room == "curves" else play_room(room, args)
         for result in fresh:
-            known.append(result)
+            known += [result] if any(r["room"] == room for r in known) else [about, result]
             path.write_text("".join(json.dumps(line) + "\n" for line in known))
     text, met = throughput_page.page(known, args.out)
     (args.out / "throughput.md").write_text(text)

@@ -18,7 +18,7 @@ from rigorl.analysis.statistics import iqm, stratified_bootstrap
 Result = dict[str, Any]
 PACKAGES = ("torch", "numpy", "gymnasium", "mujoco", "stable-baselines3", "ray", "envpool")
 NAMES = {
-    "ours": "rigorl", "sb3": "Stable-Baselines3", "rllib": "RLlib", "sf": "Sample Factory",
+    "ours": "rigorl", "sb3": "Stable-Baselines3", "rllib": "RLlib", "sf": "Sample Factory 2.1.1",
     "bare": "bare MuJoCo", "envpool": "EnvPool", "sync": "SyncVectorEnv", "async": "AsyncVectorEnv",
 }  # fmt: skip
 TITLES = {
