@@ -1,6 +1,6 @@
 """Measure how fast Sample Factory's synchronous PPO learns, and print it as JSON.
 
-    .venv/sample-factory/bin/python speed_sf.py sf ENV SECONDS [--workers N]
+    .peers/sample-factory/bin/python experiments/benchmarks/speed_sf.py sf ENV SECONDS [--workers N]
 
 It gets what `ppo_settings.py` says. What differs: it wants Gymnasium 0.29, which ends at
 HalfCheetah-v4 (the same dynamics and observations as v5); a minibatch must hold whole

@@ -6,7 +6,7 @@ Peers take turns, a process each, so a busy moment of the machine meets them all
 medians over rounds, and ratios those of one and the same round. A peer that may be run in
 several ways is tried in each for a moment at first (the pilot), and goes on in its best. Raw
 results go to `results/throughput.jsonl`; curves are kept there too, and not played again
-(`--anew` does). Sample Factory needs an environment of its own, made beside this file when it is
+(`--anew` does). Sample Factory needs an environment of its own, made in `.peers/` when it is
 first asked for; leave it out with `--peers ours sb3 rllib`. The exit code says if all bars are met.
 """
 
@@ -27,7 +27,7 @@ from throughput_page import Result
 HERE = Path(__file__).parent
 ROOMS = ("ppo", "sac", "worlds", "curves", "memory")
 MUJOCO = ("HalfCheetah-v5", "Hopper-v5", "Walker2d-v5", "Ant-v5", "Humanoid-v5")
-SF_VENV = HERE / ".venv" / "sample-factory"
+SF_VENV = HERE.parents[1] / ".peers" / "sample-factory"
 SF_PINS = ("torch==2.13.0", "sample-factory==2.1.1", "gymnasium==0.29.1", "mujoco==4.0.0")
 SF_MORE = ("numpy==1.26.4", "imageio==2.38.1")
 SCRIPTS = {"sb3": "speed_ppo.py", "rllib": "speed_rllib.py", "sf": "speed_sf.py"}
