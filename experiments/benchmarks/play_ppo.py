@@ -19,8 +19,9 @@ import numpy as np
 import torch
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 from numpy.typing import NDArray
+from ppo_settings import NUM_ENVS, ROLLOUT, SETTINGS
 from stable_baselines3 import PPO
-from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
+from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv, VecNormalize
 from torch import nn
 
 from rigorl.agents import ppo
@@ -29,24 +30,6 @@ from rigorl.outside.in_process import Alone
 from rigorl.spec import TaskSpec
 from rigorl.tasks.world import World, WorldSpec
 
-NUM_ENVS = 8
-SETTINGS = {
-    "lr": 3e-4,
-    "n_steps": 256,
-    "minibatch": 64,
-    "epochs": 10,
-    "discount": 0.99,
-    "gae_lambda": 0.95,
-    "clip": 0.2,
-    "entropy_coef": 0.0,
-    "value_coef": 0.5,
-    "max_grad_norm": 0.5,
-    "adam_eps": 1e-5,
-    "hidden": (64, 64),
-    "log_std_init": 0.0,
-    "obs_clip": 10.0,
-    "reward_clip": 10.0,
-}
 EXAM_SEEDS = range(1_000_000, 1_000_020)
 
 Act = Callable[[NDArray[Any]], NDArray[Any]]
@@ -69,8 +52,17 @@ def ours(env: str, seed: int, steps: int) -> tuple[Act, float]:
 
 def sb3(env: str, seed: int, steps: int) -> tuple[Act, float]:
     """Return the trained policy, and the seconds that learning took."""
+    envs, model = make_sb3(DummyVecEnv([partial(gym.make, env)] * NUM_ENVS), seed)
+    clock = time.perf_counter()
+    model.learn(steps)
+    seconds = time.perf_counter() - clock
+    return sb3_policy(envs, model), seconds
+
+
+def make_sb3(bare: VecEnv, seed: int) -> tuple[VecNormalize, PPO]:
+    """Return *bare* with its observations and rewards normalised, and a newborn PPO on it."""
     envs = VecNormalize(
-        DummyVecEnv([partial(gym.make, env)] * NUM_ENVS),
+        bare,
         clip_obs=SETTINGS["obs_clip"],
         clip_reward=SETTINGS["reward_clip"],
         gamma=SETTINGS["discount"],
@@ -103,15 +95,16 @@ def sb3(env: str, seed: int, steps: int) -> tuple[Act, float]:
         seed=seed,
         device="cpu",
     )
-    clock = time.perf_counter()
-    model.learn(steps)
-    seconds = time.perf_counter() - clock
-    envs.training = False
+    return envs, model
+
+
+def sb3_policy(envs: VecNormalize, model: PPO) -> Act:
+    """Return what *model* would do if examined now; its normaliser stands still meanwhile."""
 
     def act(obs: NDArray[Any]) -> NDArray[Any]:
         return model.predict(envs.normalize_obs(obs), deterministic=True)[0]
 
-    return act, seconds
+    return act
 
 
 def examine(act: Act, env: str) -> list[float]:
@@ -132,8 +125,7 @@ def examine(act: Act, env: str) -> list[float]:
 def main() -> None:
     who, env, seed, steps = sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
     torch.set_num_threads(1)
-    rollout = NUM_ENVS * SETTINGS["n_steps"]
-    steps = math.ceil(steps / rollout) * rollout
+    steps = math.ceil(steps / ROLLOUT) * ROLLOUT
     act, seconds = {"ours": ours, "sb3": sb3}[who](env, seed, steps)
     returns = examine(act, env)
     result = {"played": steps, "seconds": seconds, "rate": steps / seconds, "returns": returns}

@@ -95,14 +95,15 @@ class Pool(VectorEnv[Any, Any, Any]):
 
     def close_extras(self, **kwargs: Any) -> None:
         del kwargs
-        self.pool.close()
+        self.pool = None  # its threads end with it
 
 
 class Single(gym.Env[Any, Any]):
     """A pool of one, made anew for each seed."""
 
     def __init__(self, task: TaskSpec) -> None:
-        self.task, self.pool = task, _make(task, [0], 1)
+        self.task = task
+        self.pool: Any = _make(task, [0], 1)
         self.observation_space = _seen(self.pool.observation_space)
         self.action_space = self.pool.action_space
         self._begun = False
@@ -111,7 +112,7 @@ class Single(gym.Env[Any, Any]):
         super().reset(seed=seed, options=options)
         if seed is not None or not self._begun:
             luck = int(self.np_random.integers(INT32)) if seed is None else seed
-            self.pool.close()
+            self.pool = None  # the old one goes first: some take 20 MB
             self.pool, self._begun = _make(self.task, [luck], 1), True
         obs, info = self.pool.reset()
         return _flat(obs)[0], _first(_told(info))
@@ -122,7 +123,7 @@ class Single(gym.Env[Any, Any]):
         return _flat(obs)[0], float(reward[0]), *over, _first(_told(info))
 
     def close(self) -> None:
-        self.pool.close()
+        self.pool = None
 
 
 def _make(task: TaskSpec, luck: Sequence[int], threads: int) -> Any:
