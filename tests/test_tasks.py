@@ -1,6 +1,7 @@
 """Opening tasks."""
 
 import sys
+from contextlib import closing
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -242,6 +243,23 @@ def test_a_world_is_described_and_opened() -> None:
     assert list(world.given) == ["before"]
     assert sync.get_attr("polemass_length") == (0.1,) * 4
     world.close()
+
+
+def test_a_world_can_be_pushed_for_one_step() -> None:
+    hopper = TaskSpec(name="hopper", env="Hopper-v5")
+    ways = []
+    for newtons in (0.0, 400.0):
+        with closing(open_world(hopper, 2, seed=0, given={}, threads=2)) as world:
+            world.envs.reset()
+            robots: Any = world.envs.unwrapped
+            wrench_EB6 = np.zeros((2, 5, 6))  # the world, torso, thigh, leg, foot
+            wrench_EB6[1, 1, 0] = newtons
+            robots.push(wrench_EB6)
+            for _ in range(2):
+                _, _, _, _, info = world.envs.step(np.zeros((2, 3), np.float32))
+            ways.append(info["x_position"])
+    assert ways[0][0] == ways[1][0]
+    assert ways[1][1] > ways[0][1] + 0.01
 
 
 def test_tasks_of_a_trial_share_their_spaces() -> None:

@@ -27,6 +27,8 @@ from rigorl.outside.in_process import Alone
 from rigorl.spec import TaskSpec
 from rigorl.tasks.envs import open_world, world_spec
 
+THREADS = 2
+"""That step our simulations; with more than one core. What is learned does not depend on it."""
 EVERY = 15
 """Rollouts between two exams."""
 
@@ -35,7 +37,7 @@ def ours(env: str, seed: int, steps: int) -> Iterator[tuple[int, Callable[[], Ac
     """Yield the steps so far and a way to the policy after each rollout that was learned from."""
     task = TaskSpec(name="task", env=env)
     agent = ppo.make(ppo.Config(**SETTINGS), world_spec([task], NUM_ENVS), seed)
-    world = open_world(task, NUM_ENVS, seed, given={})
+    world = open_world(task, NUM_ENVS, seed, given={}, threads=THREADS)
     for progress in agent.learn(world, Alone(), Span(0, 0, steps)):
         if progress.safe:
             yield progress.step, lambda: agent.policies()["ppo"]

@@ -2,7 +2,8 @@
 
     python speed_ppo.py ours|sb3 ENV SECONDS [--threads N] [--subproc]
 
-Ours is an agent in a world, as a trial has it. Both get what `ppo_settings.py` says, and stop
+Ours is an agent in a world, as a trial has it. Threads are torch's for SB3, and for ours those
+that step the simulations (`budget.cpus`). Both get what `ppo_settings.py` says, and stop
 at the end of a rollout. `throughput.py` calls this; each run has a process of its own.
 """
 
@@ -27,11 +28,11 @@ from rigorl.tasks.envs import open_world, world_spec
 ENDLESS = 2**40
 
 
-def ours(env: str) -> Iterator[int]:
+def ours(env: str, threads: int) -> Iterator[int]:
     """Yield the steps so far after each rollout that was learned from."""
     task = TaskSpec(name="task", env=env)
     agent = ppo.make(ppo.Config(**SETTINGS), world_spec([task], NUM_ENVS), seed=0)
-    world = open_world(task, NUM_ENVS, seed=0, given={})
+    world = open_world(task, NUM_ENVS, seed=0, given={}, threads=threads)
     for progress in agent.learn(world, Alone(), Span(0, 0, ENDLESS)):
         if progress.safe:
             yield progress.step
@@ -51,11 +52,14 @@ def main() -> None:
     parser.add_argument("who", choices=("ours", "sb3"))
     parser.add_argument("env")
     parser.add_argument("seconds", type=float)
-    parser.add_argument("--threads", type=int, default=1, help="of torch")
+    parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--subproc", action="store_true", help="SB3: an environment a process")
     args = parser.parse_args()
-    torch.set_num_threads(args.threads)
-    learning = ours(args.env) if args.who == "ours" else sb3(args.env, subproc=args.subproc)
+    if args.who == "ours":
+        learning = ours(args.env, args.threads)
+    else:
+        torch.set_num_threads(args.threads)
+        learning = sb3(args.env, subproc=args.subproc)
     print(json.dumps(steady(learning, args.seconds)), flush=True)
 
 

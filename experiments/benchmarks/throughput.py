@@ -37,6 +37,7 @@ SAC_RATE = 100
 
 Ways = tuple[tuple[str, ...], ...]
 AS_IT_COMES: Ways = ((),)
+OURS: Ways = tuple(("--threads", n) for n in ("1", "2"))
 SB3: Ways = tuple((*kind, "--threads", n) for kind in ((), ("--subproc",)) for n in ("1", "2"))
 RLLIB: Ways = tuple(("--runners", r, "--threads", n) for r in ("0", "1") for n in ("1", "2"))
 SAC: Ways = (("1",), ("2",))
@@ -66,7 +67,7 @@ def _optional(who: str) -> bool:
 
 def _matches(room: str) -> Iterator[Match]:
     if room == "ppo":
-        ways = {"ours": AS_IT_COMES, "sb3": SB3, "rllib": RLLIB}
+        ways = {"ours": OURS, "sb3": SB3, "rllib": RLLIB}
         yield Match(room, "HalfCheetah-v5", 8, {**ways, "sf": SF})
         yield Match(room, "CartPole-v1", 8, ways)
     elif room == "sac" and (HERE / "play_sac.py").exists():
