@@ -5,9 +5,10 @@
 Peers take turns, a process each, so a busy moment of the machine meets them all; figures are
 medians over rounds, and ratios those of one and the same round. A peer that may be run in
 several ways is tried in each for a moment at first (the pilot), and goes on in its best. Raw
-results go to `results/throughput.jsonl`; curves are kept there too, and not played again
-(`--anew` does). Sample Factory needs an environment of its own, made in `.peers/` when it is
-first asked for; leave it out with `--peers ours sb3 rllib`. The exit code says if all bars are met.
+results go to `results/throughput.jsonl`; curves are kept there too, and not played again while
+our code is the same (`--anew` does). Sample Factory needs an environment of its own, made in
+`.peers/` when it is first asked for; leave it out with `--peers ours sb3 rllib`. The exit code
+says if all bars are met.
 """
 
 import argparse
@@ -18,11 +19,15 @@ import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
+from importlib.metadata import version
+from itertools import product
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import throughput_page
 from throughput_page import Result
+
+from rigorl.contract import code
 
 HERE = Path(__file__).parent
 ROOMS = ("ppo", "sac", "worlds", "curves", "memory")
@@ -163,16 +168,26 @@ def play_room(room: str, args: argparse.Namespace) -> Iterator[Result]:
 def play_curves(known: Sequence[Result]) -> Iterator[Result]:
     """Play the learning curves that are not *known*, ours and theirs in turn."""
     have = {(result["who"], result["seed"]) for result in known if "seed" in result}
-    for seed in CURVE_SEEDS:
-        for who in ("ours", "sb3"):
-            if (who, seed) in have:
-                continue
-            what = {"room": "curves", "task": "HalfCheetah-v5", "who": who, "seed": seed}
-            script = str(HERE / "play_curve.py")
-            words = [sys.executable, script, who, what["task"], str(seed), str(CURVE_STEPS)]
-            result = run(words)
-            tell("curve", who, seed, result["curve"][-1])
-            yield {**what, **result}
+    for seed, (who, maker) in product(CURVE_SEEDS, makers().items()):
+        if (who, seed) in have:
+            continue
+        what = {"room": "curves", "task": "HalfCheetah-v5", "who": who, "seed": seed}
+        script = str(HERE / "play_curve.py")
+        result = run([sys.executable, script, who, what["task"], str(seed), str(CURVE_STEPS)])
+        tell("curve", who, seed, result["curve"][-1])
+        yield {**what, "maker": maker, **result}
+
+
+def makers() -> dict[str, str]:
+    """Return what makes a curve: of ours the code, so that curves of other code are not kept."""
+    return {"ours": code("ppo"), "sb3": version("stable-baselines3")}
+
+
+def kept(results: Sequence[Result]) -> list[Result]:
+    """Return those *results* that would be the same if they were played again: curves."""
+    now = makers()
+    curves = [r for r in results if r["room"] == "curves"]
+    return [r for r in curves if "who" not in r or r.get("maker") == now[r["who"]]]
 
 
 def tell(*what: Any) -> None:
@@ -213,12 +228,10 @@ def main() -> int:
     if "sf" in args.peers and "ppo" in args.only:
         sample_factory()
     for room in args.only:
-        of_room = [result for result in known if result["room"] == room]
-        kept = of_room if room == "curves" and not args.anew else []
-        known = [result for result in known if result["room"] != room]
+        old = kept(known) if room == "curves" and not args.anew else []
+        known = [result for result in known if result["room"] != room] + old
         about = throughput_page.about(room, datetime.now(UTC), sys.argv[1:])
-        known += kept
-        fresh = play_curves(kept) if room == "curves" else play_room(room, args)
+        fresh = play_curves(old) if room == "curves" else play_room(room, args)
         for result in fresh:
             known += [result] if any(r["room"] == room for r in known) else [about, result]
             path.write_text("".join(json.dumps(line) + "\n" for line in known))
