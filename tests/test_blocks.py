@@ -9,7 +9,7 @@ from gymnasium.spaces import Box, Discrete
 
 from rigorl.blocks.actor_critic import divergence, surrogate
 from rigorl.blocks.actors import CategoricalActor, GaussianActor
-from rigorl.blocks.adam import Adam
+from rigorl.blocks.adam import Adam, flatten
 from rigorl.blocks.nets import mlp
 from rigorl.blocks.normalize import Moments, ObsScale, RewardScale
 from rigorl.blocks.rollout import Batch, Episodes, Rollout, gae, minibatches
@@ -93,25 +93,35 @@ def test_rewards_are_scaled_by_the_spread_of_their_discounted_sums() -> None:
     assert np.abs(scale.learn(np.array([1e6, -1e12]), done_E)).max() <= 10
 
 
-@pytest.mark.parametrize("here", [True, False], ids=["numpy", "torch"])
-def test_adam_is_adam_with_clipped_gradients(here: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("max_norm", [None, 0.5])
+def test_adam_is_adam_with_clipped_gradients_and_may_forget(max_norm: float | None) -> None:
     # `torch.optim.Adam` agrees, but takes two seconds to import.
-    if not here:
-        monkeypatch.setattr(Adam, "_step_here", Adam._step_there)
-    parts = [torch.nn.Parameter(torch.ones(2, 2)), torch.nn.Parameter(torch.ones(1))]
+    parts = [torch.ones(2, 2), torch.ones(1)]
     adam = Adam(parts, 1e-5)
     weights, mean, square = np.ones(5), np.zeros(5), np.zeros(5)
     for t in range(1, 6):
         slope = np.linspace(-1, 1, 5) * 10.0 ** (2 - t)
-        loss = (parts[0].flatten() * torch.tensor(slope[:4])).sum() + parts[1] * slope[4]
-        loss.backward()  # type: ignore[no-untyped-call]
-        adam.step(0.01, 0.5)
-        slope *= min(1, 0.5 / np.linalg.norm(slope))
+        grads = torch.tensor(slope, dtype=torch.float32)
+        adam.step([grads[:4].view(2, 2), grads[4:]], 0.01, max_norm)
+        if max_norm is not None:
+            slope *= min(1, max_norm / np.linalg.norm(slope))
         mean, square = 0.9 * mean + 0.1 * slope, 0.999 * square + 0.001 * slope**2
         spread = np.sqrt(square / (1 - 0.999**t)) + 1e-5
         weights -= 0.01 * mean / (1 - 0.9**t) / spread
-    np.testing.assert_allclose(parts[0].detach().flatten(), weights[:4], rtol=1e-5)
-    np.testing.assert_allclose(parts[1].detach(), weights[4:], rtol=1e-5)
+    np.testing.assert_allclose(parts[0].flatten(), weights[:4], rtol=1e-5)
+    np.testing.assert_allclose(parts[1], weights[4:], rtol=1e-5)
+    adam.forget()
+    assert not any(tensor.any() for tensor in adam.state().values())
+
+
+def test_flattened_weights_and_gradients_are_those_of_the_parameters() -> None:
+    parts = [torch.nn.Parameter(torch.ones(2, 2)), torch.nn.Parameter(torch.zeros(1))]
+    flat = flatten(parts)
+    assert flat.weights.tolist() == [1, 1, 1, 1, 0]
+    (parts[0].sum() * 2 + parts[1]).backward()  # type: ignore[no-untyped-call]
+    assert flat.grad.tolist() == [2, 2, 2, 2, 1]
+    flat.weights.fill_(3.0)
+    assert parts[0].tolist() == [[3, 3], [3, 3]]
 
 
 def test_networks_are_orthogonal_and_their_generators_own() -> None:

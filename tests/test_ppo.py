@@ -102,7 +102,7 @@ def test_gradients_by_hand_and_by_torch_make_one_life(env: str) -> None:
         place = world(env)
         who = agent(place, backward=backward)
         learn(who, place, 0, 128)
-        lives.append(who.adam.weights.numpy())
+        lives.append(who.flat.weights.numpy())
         assert who.updates == 6
     np.testing.assert_allclose(*lives, atol=1e-5)
 
@@ -118,6 +118,7 @@ def test_taken_up_again_it_is_what_it_was(env: str, tmp_path: Path) -> None:
     for name, part in whole._parts().items():
         for key, value in part.state().items():
             assert torch.equal(value, heir._parts()[name].state()[key])
+    assert torch.equal(whole.flat.weights, heir.flat.weights)
     assert whole.adam.steps == whole.updates == heir.updates
 
 
@@ -187,5 +188,5 @@ def test_adam_may_forget_at_a_switch() -> None:
 def test_a_loss_that_is_not_finite_is_told_at_once() -> None:
     place = world("CartPole-v1")
     who = agent(place)
-    who.adam.weights.fill_(float("nan"))
+    who.flat.weights.fill_(float("nan"))
     assert np.isnan(next(iter(who.learn(place, Alone(), Span(0, 0, 128)))).metrics["loss"])

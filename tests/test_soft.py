@@ -21,7 +21,7 @@ from rigorl.blocks.soft import (
     target,
     temperature_loss,
 )
-from rigorl.blocks.soft_update import Adam, Settings, Soft, told
+from rigorl.blocks.soft_update import Settings, Soft, told
 from rigorl.blocks.squashed import Bounds
 
 USUAL = Settings(lr=3e-4, discount=0.9, tau=0.1, target_every=1, target_entropy=-2.0)
@@ -217,22 +217,6 @@ def test_what_is_told_of_an_update() -> None:
         "entropy": pytest.approx(-drawn.log_prob_B.mean().item(), rel=1e-5),
         "temperature": pytest.approx(0.5),
     }
-
-
-def test_adam_is_adam_and_may_forget() -> None:
-    # `torch.optim.Adam` agrees, but takes two seconds to import.
-    parts = [torch.ones(2, 2), torch.ones(1)]
-    adam = Adam(parts)
-    weights, mean, square = np.ones(5), np.zeros(5), np.zeros(5)
-    for t in range(1, 6):
-        slope = np.linspace(-1, 1, 5) * 10.0 ** (2 - t)
-        grads = torch.tensor(slope, dtype=torch.float32)
-        adam.step([grads[:4].view(2, 2), grads[4:]], 0.01)
-        mean, square = 0.9 * mean + 0.1 * slope, 0.999 * square + 0.001 * slope**2
-        weights -= 0.01 * mean / (1 - 0.9**t) / (np.sqrt(square / (1 - 0.999**t)) + 1e-8)
-    np.testing.assert_allclose(torch.cat([p.flatten() for p in parts]), weights, rtol=1e-5)
-    adam.forget()
-    assert not any(tensor.any() for tensor in adam.state().values())
 
 
 def test_networks_are_born_as_those_of_torch_are() -> None:

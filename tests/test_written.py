@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from rigorl.blocks.actor_critic import ActorCritic, Autograd, Terms
 from rigorl.blocks.actors import make_actor
-from rigorl.blocks.adam import Adam
+from rigorl.blocks.adam import Adam, Flat, flatten
 from rigorl.blocks.dense import Dense
 from rigorl.blocks.nets import mlp
 from rigorl.blocks.rollout import Batch, minibatches
@@ -26,21 +26,21 @@ class Pair:
     def __init__(
         self, space: Box | Discrete, terms: Terms, hidden: tuple[int, ...] = (8, 8)
     ) -> None:
-        self.nets: dict[str, tuple[ActorCritic, Adam]] = {}
+        self.nets: dict[str, tuple[ActorCritic, Flat]] = {}
         for way in ("written", "autograd"):
             weights = torch.Generator().manual_seed(0)
             actor = make_actor(space, D, hidden, weights, -0.3)
             critic = mlp([D, *hidden, 1], 1.0, weights)
-            adam = Adam([*actor.parameters(), *critic.parameters()], 1e-5)
+            flat = flatten([*actor.parameters(), *critic.parameters()])
             # A newborn actor's gradients are tiny, and its first biases nought.
             with torch.no_grad():
-                adam.weights += 0.3 * torch.randn(len(adam.weights), generator=weights)
+                flat.weights.add_(0.3 * torch.randn(len(flat.weights), generator=weights))
             net = (
                 Written(actor, critic, terms)
                 if way == "written"
-                else Autograd(actor, critic, adam, terms)
+                else Autograd(actor, critic, flat, terms)
             )
-            self.nets[way] = net, adam
+            self.nets[way] = net, flat
 
 
 def batch(space: Box | Discrete, size: int, seed: int = 0) -> Batch:
@@ -72,12 +72,12 @@ def test_gradients_and_losses_are_those_of_autograd(
 ) -> None:
     told = batch(space, size)
     found = {}
-    for way, (net, adam) in Pair(space, terms, hidden).nets.items():
+    for way, (net, flat) in Pair(space, terms, hidden).nets.items():
         losses = net.gradient(net.hold(told), 0.2)
         again, log_prob_B = net.assess(net.hold(told), 0.2)
         np.testing.assert_allclose(again, losses, rtol=1e-5, atol=1e-6)
         np.testing.assert_allclose(log_prob_B, net.log_prob(told.obs_BD, told.action), rtol=1e-5)
-        found[way] = adam.grad.numpy().copy(), losses, log_prob_B, net.value(told.obs_BD)
+        found[way] = flat.grad.numpy().copy(), losses, log_prob_B, net.value(told.obs_BD)
         if size == 33:
             clipped_B = np.abs(np.expm1(log_prob_B - told.log_prob_B)) > 0.2
             assert 0 < clipped_B.sum() < size
@@ -90,14 +90,15 @@ def test_gradients_and_losses_are_those_of_autograd(
 @every_space
 def test_three_rounds_of_learning_end_at_the_same_weights(space: Box | Discrete) -> None:
     weights = []
-    for net, adam in Pair(space, TERMS[0], (64, 64)).nets.values():
+    for net, flat in Pair(space, TERMS[0], (64, 64)).nets.values():
+        adam = Adam([flat.weights], 1e-5)
         shuffle = torch.Generator().manual_seed(1)
         for _ in range(3):
             order = net.order(torch.randperm(100, generator=shuffle))
             for part in minibatches(net.hold(batch(space, 100)), 64, order):
                 net.gradient(part, 0.2)
-                adam.step(3e-4, 0.5)
-        weights.append(adam.weights.numpy())
+                adam.step([flat.grad], 3e-4, 0.5)
+        weights.append(flat.weights.numpy())
     np.testing.assert_allclose(*weights, atol=1e-5)
 
 
@@ -115,11 +116,11 @@ def test_actions_are_the_same(space: Box | Discrete) -> None:
 def test_what_is_not_finite_stays_so() -> None:
     told = batch(SPACES["box"], 8)
     told.advantage_B[0] = np.nan
-    for net, adam in Pair(SPACES["box"], TERMS[0]).nets.values():
+    for net, flat in Pair(SPACES["box"], TERMS[0]).nets.values():
         losses = net.gradient(net.hold(told), 0.2)
         assert np.isnan(losses.policy)
-        adam.step(1e-3, 0.5)
-        assert adam.weights.isnan().any()
+        Adam([flat.weights]).step([flat.grad], 1e-3, 0.5)
+        assert flat.weights.isnan().any()
 
 
 def test_a_value_is_not_overwritten_by_the_next() -> None:
@@ -131,8 +132,8 @@ def test_a_value_is_not_overwritten_by_the_next() -> None:
     np.testing.assert_array_equal(first, kept)
 
 
-def test_a_network_must_be_adams_first() -> None:
-    with pytest.raises(ValueError, match="taken over by Adam"):
+def test_a_network_must_be_flattened_first() -> None:
+    with pytest.raises(ValueError, match="flattened before"):
         Dense(mlp([2, 2], 1.0, torch.Generator()))
 
 

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from rigorl.blocks.actor_critic import ActorCritic, Autograd, Terms, divergence
 from rigorl.blocks.actors import make_actor
-from rigorl.blocks.adam import Adam
+from rigorl.blocks.adam import Adam, flatten
 from rigorl.blocks.device import choose
 from rigorl.blocks.greedy import GreedyPolicy, load_policy
 from rigorl.blocks.nets import mlp
@@ -116,12 +116,13 @@ class PPO:
         self.actor.to(device)
         self.critic.to(device)
         parameters = [*self.actor.parameters(), *self.critic.parameters()]
-        self.adam = Adam(parameters, config.adam_eps)
+        self.flat = flatten(parameters)
+        self.adam = Adam([self.flat.weights], config.adam_eps)
         terms = Terms(config.value_coef, config.entropy_coef, config.normalize_advantage)
         self.net: ActorCritic = (
             Written(self.actor, self.critic, terms)
             if config.backward == "written" and device.type == "cpu"
-            else Autograd(self.actor, self.critic, self.adam, terms)
+            else Autograd(self.actor, self.critic, self.flat, terms)
         )
         self.obs_scale = ObsScale(n_obs, config.obs_clip, on=config.normalize_obs)
         self.reward_scale = RewardScale(
@@ -199,7 +200,7 @@ class PPO:
             order_B = net.order(torch.randperm(size, generator=self.order))
             for i, part in enumerate(minibatches(held, config.minibatch, order_B), 1):
                 losses = net.gradient(part, clip)
-                self.adam.step(lr, config.max_grad_norm)
+                self.adam.step([self.flat.grad], lr, config.max_grad_norm)
                 self.updates += 1
                 last = i == n_parts and (epoch == config.epochs or self._is_far_from(batch))
                 yield net.terms.total(losses), last
@@ -236,19 +237,21 @@ class PPO:
     def save(self, folder: Path) -> None:
         luck = {"luck": self.luck.get_state(), "order": self.order.get_state()}
         groups = {name: part.state() for name, part in self._parts().items()}
-        save_groups({**groups, "generators": luck}, folder / "ppo.safetensors")
+        nets = {"weights": self.flat.weights}
+        save_groups({**groups, "nets": nets, "generators": luck}, folder / "ppo.safetensors")
         (folder / "ppo.json").write_bytes(msgspec.json.encode({"updates": self.updates}))
 
     def load(self, folder: Path) -> None:
         groups = load_groups(folder / "ppo.safetensors")
         for name, part in self._parts().items():
             part.load(groups[name])
+        self.flat.weights.copy_(groups["nets"]["weights"])
         self.luck.set_state(groups["generators"]["luck"])
         self.order.set_state(groups["generators"]["order"])
         self.updates = msgspec.json.decode((folder / "ppo.json").read_bytes())["updates"]
 
     def _parts(self) -> dict[str, Adam | Moments]:
-        """Return what has a state; Adam's holds the weights."""
+        """Return what has a state of its own, beside weights and generators."""
         moments = {"obs": self.obs_scale.moments, "reward": self.reward_scale.moments}
         return {"adam": self.adam, **moments}
 

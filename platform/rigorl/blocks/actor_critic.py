@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from rigorl.blocks.actors import Actor
-from rigorl.blocks.adam import Adam
+from rigorl.blocks.adam import Flat
 from rigorl.blocks.rollout import Batch
 
 Array = NDArray[Any]
@@ -61,16 +61,16 @@ class ActorCritic(Protocol):
         """Return *order_B* as an index into what `hold` returned."""
 
     def gradient(self, batch: Batch[Any], clip: float) -> Losses:
-        """Return the losses, and leave the gradient of their total where `Adam` wants it."""
+        """Return the losses, and leave the gradient of their total in `Flat.grad`."""
 
     def assess(self, batch: Batch[Any], clip: float) -> tuple[Losses, Array]:
         """Return the losses, and log_prob_B of the actions, as they are now."""
 
 
 class Autograd:
-    def __init__(self, actor: Actor, critic: nn.Module, adam: Adam, terms: Terms) -> None:
+    def __init__(self, actor: Actor, critic: nn.Module, flat: Flat, terms: Terms) -> None:
         self.actor, self.critic, self.terms = actor, critic, terms
-        self.device = adam.weights.device
+        self.grad, self.device = flat.grad, flat.grad.device
 
     @torch.no_grad()
     def act(self, obs_BD: Array, noise_BA: Array) -> Array:
@@ -97,6 +97,7 @@ class Autograd:
         policy_loss, value_loss, entropy, _ = self._losses(batch, clip)
         terms = self.terms
         loss = policy_loss + terms.value_coef * value_loss - terms.entropy_coef * entropy
+        self.grad.zero_()
         loss.backward()  # type: ignore[no-untyped-call]
         return Losses(policy_loss.item(), value_loss.item(), entropy.item())
 

@@ -42,7 +42,7 @@ class Scratch(NamedTuple):
 
 
 class Dense:
-    """A network made by `mlp`, whose weights and gradients `Adam` has taken over."""
+    """A network made by `mlp`, whose weights and gradients `flatten` has taken over."""
 
     def __init__(self, net: nn.Sequential) -> None:
         linear = [layer for layer in net if isinstance(layer, nn.Linear)]
@@ -98,8 +98,8 @@ class Dense:
 
 
 def grad_of(parameter: Tensor) -> Array:
-    """Return the gradient of *parameter*, which `Adam` must have taken over, as an array."""
+    """Return the gradient of *parameter*, which `flatten` must have taken over, as an array."""
     if parameter.grad is None:
-        raise ValueError("a parameter must have been taken over by Adam before")
+        raise ValueError("a parameter must have been flattened before")
     grad: Array = parameter.grad.numpy()
     return grad

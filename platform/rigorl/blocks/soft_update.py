@@ -14,6 +14,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from rigorl.blocks.adam import Adam
 from rigorl.blocks.layers import (
     Net,
     carve,
@@ -26,54 +27,6 @@ from rigorl.blocks.layers import (
     widths,
 )
 from rigorl.blocks.soft import Draw, Steps, draw, target
-
-BETA1, BETA2, EPS = 0.9, 0.999, 1e-8
-
-
-class Adam:
-    """Kingma, Ba 2015, algorithm 1, over the parts of one vector in one call of a kernel."""
-
-    def __init__(self, parts: Sequence[Tensor]) -> None:
-        self.parts = list(parts)
-        sizes = [part.numel() for part in parts]
-        self.mean, self.square = torch.zeros(sum(sizes)), torch.zeros(sum(sizes))
-        self._means, self._squares = (
-            [m.view_as(part) for m, part in zip(torch.split(flat, sizes), parts, strict=True)]
-            for flat in (self.mean, self.square)
-        )
-        self.steps = torch.zeros(())
-        self._each = [self.steps] * len(parts)
-
-    def step(self, grads: Sequence[Tensor], lr: float) -> None:
-        """Follow *grads*, one for each part."""
-        self.steps += 1
-        torch._fused_adam_(  # the kernel of `torch.optim.Adam(fused=True)`
-            self.parts,
-            list(grads),
-            self._means,
-            self._squares,
-            [],
-            self._each,
-            lr=lr,
-            beta1=BETA1,
-            beta2=BETA2,
-            weight_decay=0.0,
-            eps=EPS,
-            amsgrad=False,
-            maximize=False,
-        )
-
-    def forget(self) -> None:
-        """Begin anew from the present weights."""
-        for tensor in self.state().values():
-            tensor.zero_()
-
-    def state(self) -> dict[str, Tensor]:
-        return {"mean": self.mean, "square": self.square, "steps": self.steps}
-
-    def load(self, state: dict[str, Tensor]) -> None:
-        for name, tensor in self.state().items():
-            tensor.copy_(state[name])
 
 
 class Settings(NamedTuple):

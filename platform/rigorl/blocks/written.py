@@ -22,7 +22,7 @@ Array = NDArray[Any]
 
 
 class Written:
-    """Made after `Adam` has taken over the weights of *actor* and *critic*."""
+    """Made after `flatten` has taken over the weights of *actor* and *critic*."""
 
     def __init__(self, actor: Actor, critic: nn.Sequential, terms: Terms) -> None:
         self.head = Normal(actor) if isinstance(actor, GaussianActor) else Softmax(actor.logits)
