@@ -9,7 +9,6 @@ Its states begin anew as often as episodes end elsewhere. `ours` is what a trial
 """
 
 import argparse
-import inspect
 import json
 import threading
 import time
@@ -35,9 +34,7 @@ def envs_of(who: str, env: str, num_envs: int, threads: int) -> Any:
     """Open *who*'s batch of environments."""
     match who:
         case "ours":
-            takes_threads = "threads" in inspect.signature(open_envs).parameters
-            more = {"threads": threads} if takes_threads else {}
-            return open_envs(TaskSpec(name="task", env=env), num_envs, 0, **more)
+            return open_envs(TaskSpec(name="task", env=env), num_envs, 0, threads=threads)
         case "envpool":
             import envpool  # noqa: PLC0415  heavy, and only this peer's
 
