@@ -140,7 +140,8 @@ def test_our_simulations_give_the_scores_of_gymnasiums(env: str, sample: Any) ->
     seeds, scores = tuple(range(18)), []
     for engine, threads in (("auto", 1), ("auto", 2), ("gymnasium", 1)):
         task = TaskSpec(name="task", env=env, engine=engine, vary={"friction": (0.5, 1.5)})
-        exam = Exam(task, Dice(sample), seeds, horizon=25, threads=threads)
+        horizon = 25 if env == "HalfCheetah-v5" else None  # which never ends by itself
+        exam = Exam(task, Dice(sample), seeds, horizon, threads)
         scores.append(examine(exam).returns_EO)
     np.testing.assert_array_equal(scores[0], scores[1])
     np.testing.assert_allclose(scores[0], scores[2], atol=1e-9)

@@ -169,6 +169,28 @@ def test_it_looks_beyond_the_time_limit_only() -> None:
     assert (one.return_B[-4:] > 30).all()
 
 
+class Bounded(gym.Env[Any, Any]):
+    """One step an episode, at whose end time is up as well."""
+
+    observation_space, action_space = Box(-1, 1, (1,)), Box(-1, 1, (1,))
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> Any:
+        return np.zeros(1, np.float32), {}
+
+    def step(self, action: Any) -> Any:
+        return np.zeros(1, np.float32), 0.0, True, True, {}
+
+
+def test_an_end_is_an_end_though_time_is_up() -> None:
+    envs = SyncVectorEnv([Bounded] * 4, autoreset_mode=AutoresetMode.SAME_STEP)
+    place = World(TaskSpec(name="t", env="none"), envs)
+    who = agent(place, normalize_obs=False, normalize_reward=False)
+    with torch.no_grad():
+        who.critic[-1].bias.fill_(100.0)
+    one, _ = who._collect(envs, who.obs_scale.learn(envs.reset()[0]), 3, Episodes(4))
+    np.testing.assert_array_equal(one.return_B, 0)
+
+
 def test_learning_stops_early_when_the_policy_has_gone_too_far() -> None:
     place = world("CartPole-v1")
     who = agent(place, target_kl=1e-9, epochs=5)

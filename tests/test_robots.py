@@ -27,6 +27,7 @@ from helpers.robots import (
 from rigorl.spec import TaskSpec
 from rigorl.tasks.envs import open_env
 from rigorl.tasks.robots.batched import BatchedMujoco
+from rigorl.tasks.robots.hands import Hands
 from rigorl.tasks.robots.known import covers
 
 DISABLED = AutoresetMode.DISABLED
@@ -67,6 +68,14 @@ VARIANTS = [
 @pytest.mark.parametrize("spec", VARIANTS, ids=lambda spec: f"{spec.env} {spec.kwargs}")
 def test_kwargs_and_physics_are_heeded(spec: TaskSpec) -> None:
     check_rollout(spec, 14, num_envs=2)
+
+
+def test_time_begins_anew_with_a_reset() -> None:
+    mine, peer = ours(CHEETAH), theirs(CHEETAH)
+    for _ in range(2):
+        check_same_step(mine.reset(seed=7), peer.reset(seed=7))
+        for action_EA in actions(peer, 6):
+            check_same_step(mine.step(action_EA), peer.step(action_EA))
 
 
 def test_seeds_are_gymnasiums() -> None:
@@ -313,6 +322,19 @@ def test_what_cannot_be_is_said() -> None:
         envs.step(np.zeros((3, 3)))
     with pytest.raises(ValueError, match="autoreset_mode"):
         ours(HOPPER, 2, autoreset_mode=AutoresetMode.NEXT_STEP)
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_an_error_in_a_job_is_the_callers(threads: int) -> None:
+    def job() -> None:
+        time.sleep(0.01)  # so that all hands get one
+        raise ZeroDivisionError
+
+    hands = Hands(threads)
+    for _ in range(2):
+        with pytest.raises(ZeroDivisionError):
+            hands.do([job] * 6)
+    hands.close()
 
 
 def test_threads_end_with_their_world() -> None:

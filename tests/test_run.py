@@ -171,6 +171,14 @@ def test_episodes_that_diverged_are_counted_over_the_whole_life_however_often_ta
     assert encoded([*cut, *play(bundle, Alone(), tmp_path / "cut")]) == encoded(whole)
 
 
+def test_episodes_that_diverged_in_exams_count_as_well() -> None:
+    task = replace(HALF, kwargs={"nan_after": 3}, diverged=1.0)
+    budget = Budget(steps=10, exam_every=10, exam_episodes=2)
+    told = reports(play(Bundle(trials=(trial(tasks=(task,), budget=budget),)), Alone(), None))
+    # In learning the fourth step and each after it, in the exam both episodes at their fourth.
+    assert told[-1].metrics["diverged"] == 7 + 2
+
+
 def test_a_bug_in_an_agent_is_not_hidden() -> None:
     with pytest.raises(ZeroDivisionError, match="a bug at step 3"):
         list(play(Bundle(trials=(trial(config={"raise_at": 3}),)), Alone(), None))

@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from msgspec.structs import replace
 
 from rigorl.errors import SpecError
 from rigorl.spec import TaskSpec
@@ -37,6 +38,28 @@ def test_physics_are_drawn_for_each_episode_between_their_ends() -> None:
     assert bare.model.body_mass[torso] / plain.model.body_mass[torso] == masses[3]
     env.reset()  # goes on from there
     assert bare.model.body_mass[torso] / plain.model.body_mass[torso] not in masses
+
+
+def test_nothing_piles_up_from_episode_to_episode() -> None:
+    ends = (0.5, 0.6)
+    task = replace(
+        HOPPER,
+        physics={},
+        vary={"mass": ends, "friction": ends, "damping": ends, "gravity": (1.0, 2.0)},
+    )
+    env, plain = open_env(task), open_env(replace(task, vary={}))
+    now, before = (each.unwrapped.model for each in (env, plain))  # type: ignore[attr-defined]
+    for seed in range(5):
+        env.reset(seed=seed)
+        assert -2 <= now.opt.gravity[2] <= -1
+        for name in ("body_mass", "body_inertia", "dof_damping"):
+            scales = getattr(now, name)[1:] / np.maximum(getattr(before, name)[1:], 1e-12)
+            used = getattr(before, name)[1:] > 0
+            assert ((scales >= 0.5) & (scales <= 0.6))[used].all()
+        np.testing.assert_allclose(
+            now.body_mass[1:] / before.body_mass[1:],
+            now.body_inertia[1:, 0] / before.body_inertia[1:, 0],
+        )
 
 
 def test_classic_control_varies_too() -> None:

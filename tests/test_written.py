@@ -6,6 +6,7 @@ import torch
 from gymnasium.spaces import Box, Discrete
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from threadpoolctl import threadpool_info
 
 from rigorl.blocks.actor_critic import ActorCritic, Autograd, Terms
 from rigorl.blocks.actors import make_actor
@@ -111,6 +112,10 @@ def test_actions_are_the_same(space: Box | Discrete) -> None:
         for net, _ in Pair(space, TERMS[0]).nets.values()
     )
     np.testing.assert_allclose(ours, reference, rtol=1e-5, atol=1e-6)
+
+
+def test_numpy_adds_with_one_thread() -> None:
+    assert {pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"} == {1}
 
 
 def test_what_is_not_finite_stays_so() -> None:

@@ -36,6 +36,12 @@ SF_VENV = HERE.parents[1] / ".peers" / "sample-factory"
 SF_PINS = ("torch==2.13.0", "sample-factory==2.1.1", "gymnasium==0.29.1", "mujoco==4.0.0")
 SF_MORE = ("numpy==1.26.4", "imageio==2.38.1")
 SCRIPTS = {"sb3": "speed_ppo.py", "rllib": "speed_rllib.py", "sf": "speed_sf.py"}
+CHOSEN_KERNELS = (
+    "OPENBLAS_CORETYPE",
+    "OPENBLAS_L2_SIZE",
+    "ATEN_CPU_CAPABILITY",
+    "ONEDNN_MAX_CPU_ISA",
+)
 CURVE_STEPS, CURVE_SEEDS = 300_000, range(5)
 SAC_RATE = 100
 """About the steps a second of the slower one: SAC is measured by steps, not by seconds."""
@@ -106,12 +112,16 @@ def command(match: Match, who: str, seconds: float, number: int) -> list[str]:
 
 
 def run(words: Sequence[str]) -> Result:
-    """Run a process and return the JSON that it prints last. One torch thread, if it has no say."""
+    """Run a process and return the JSON that it prints last. One torch thread, if it has no say.
+
+    Libraries choose their kernels by the processor they find, whatever the shell says of it.
+    """
     alone = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+    as_found = {key: value for key, value in os.environ.items() if key not in CHOSEN_KERNELS}
     with tempfile.TemporaryFile("w+") as noise:
         done = subprocess.run(
             words,
-            env={**os.environ, **alone},
+            env={**as_found, **alone},
             stdout=subprocess.PIPE,
             stderr=noise,
             text=True,

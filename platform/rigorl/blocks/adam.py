@@ -59,7 +59,8 @@ class Adam:
         """
         shrink = None
         if max_norm is not None:
-            norm = float(sum(torch.dot(grad.view(-1), grad.view(-1)) for grad in grads)) ** 0.5
+            flat = [grad.view(-1) for grad in grads]
+            norm = sum(torch.dot(grad, grad).item() for grad in flat) ** 0.5
             shrink = self._shrink.fill_(max(1.0, (norm + 1e-6) / max_norm))
         self.steps += 1
         torch._fused_adam_(
