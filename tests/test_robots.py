@@ -29,6 +29,7 @@ from rigorl.tasks.envs import open_env
 from rigorl.tasks.robots.batched import BatchedMujoco
 from rigorl.tasks.robots.hands import Hands
 from rigorl.tasks.robots.known import covers
+from rigorl.tasks.world import DIVERGED
 
 DISABLED = AutoresetMode.DISABLED
 HOPPER = task("Hopper")
@@ -228,15 +229,15 @@ def test_a_simulation_that_diverges_ends_its_episode(speed: float) -> None:
     assert (reward_E[1], terminated_E.any(), truncated_E.tolist()) == (0, False, [0, 1, 0])
     np.testing.assert_array_equal(info["final_obs"][1], before[1])
     assert info["final_info"] == {}
-    assert info["diverged"].tolist() == info["_diverged"].tolist() == [False, True, False]
+    assert info[DIVERGED].tolist() == info[f"_{DIVERGED}"].tolist() == [False, True, False]
     assert info["_x_position"].all()  # a new one began
     assert info["_x_velocity"].tolist() == [True, False, True]
     assert not np.array_equal(obs_ED[1], before[1])
     *_, truncated_E, info = mine.step(acts[2])
-    assert "diverged" not in info
+    assert DIVERGED not in info
     assert not truncated_E.any()
     derail(mine, 1, speed)  # MuJoCo warns again
-    assert mine.step(acts[3])[-1]["diverged"].tolist() == [False, True, False]
+    assert mine.step(acts[3])[-1][DIVERGED].tolist() == [False, True, False]
 
 
 def test_a_simulation_that_diverged_rests_where_it_was() -> None:
@@ -249,9 +250,9 @@ def test_a_simulation_that_diverged_rests_where_it_was() -> None:
         obs_ED, _, _, truncated_E, info = envs.step(np.zeros((3, 6)))
         np.testing.assert_array_equal(obs_ED[2], before[2])
         assert not truncated_E.any()
-        assert "diverged" not in info
+        assert DIVERGED not in info
     envs.reset(options={"reset_mask": np.array([False, False, True])})
-    assert "diverged" not in envs.step(np.zeros((3, 6)))[-1]
+    assert DIVERGED not in envs.step(np.zeros((3, 6)))[-1]
 
 
 def test_another_worlds_trouble_is_not_ours() -> None:
@@ -259,8 +260,8 @@ def test_another_worlds_trouble_is_not_ours() -> None:
     for envs in (one, other):
         envs.reset(seed=0)
     derail(one, 0)
-    assert "diverged" in one.step(np.zeros((3, 6)))[-1]
-    assert "diverged" not in other.step(np.zeros((3, 6)))[-1]
+    assert DIVERGED in one.step(np.zeros((3, 6)))[-1]
+    assert DIVERGED not in other.step(np.zeros((3, 6)))[-1]
 
 
 def test_forces_beyond_reason_diverge() -> None:
@@ -268,7 +269,7 @@ def test_forces_beyond_reason_diverge() -> None:
     before, _ = envs.reset(seed=0)
     envs.push(np.full((2, envs._simulations._pushes[0].shape[0], 6), 1e300))
     obs_ED, *_, info = envs.step(np.zeros((2, 2)))
-    assert info["diverged"].all()
+    assert info[DIVERGED].all()
     np.testing.assert_array_equal(np.stack(info["final_obs"]), before)
     assert np.isfinite(obs_ED).all()
 
@@ -281,7 +282,7 @@ def test_a_place_that_mujoco_will_call_bad_is_not_shown() -> None:
     obs_ED, *_, info = envs.step(np.zeros((2, 6)))
     assert not any(warning.number for warning in data.warning)
     assert data.qpos[0] > 1e10
-    assert info["diverged"].tolist() == [True, False]
+    assert info[DIVERGED].tolist() == [True, False]
     np.testing.assert_array_equal(obs_ED[0], before[0])
 
 
@@ -290,7 +291,7 @@ def test_a_reward_that_is_not_finite_is_a_divergence() -> None:
     before, _ = envs.reset(seed=0)
     with np.errstate(over="ignore"):
         _, reward_E, _, truncated_E, info = envs.step([[1e300] * 6, [0.1] * 6])
-    assert truncated_E.tolist() == info["diverged"].tolist() == [True, False]
+    assert truncated_E.tolist() == info[DIVERGED].tolist() == [True, False]
     assert reward_E[0] == 0 != reward_E[1]
     np.testing.assert_array_equal(info["final_obs"][0], before[0])
 

@@ -21,7 +21,7 @@ from rigorl.tasks.robots.batched import BatchedMujoco
 from rigorl.tasks.robots.known import covers
 from rigorl.tasks.variation import Variation, Varied, ends
 from rigorl.tasks.watch import Believed, Watch, is_finite
-from rigorl.tasks.world import Envs, Policy, Tally, World, WorldSpec
+from rigorl.tasks.world import DIVERGED, Envs, Policy, Tally, World, WorldSpec
 
 
 def open_env(task: TaskSpec) -> gym.Env[Any, Any]:
@@ -199,7 +199,7 @@ def _try_out(env: gym.Env[Any, Any], task: TaskSpec) -> None:
                 f"of shape {np.shape(obs)}; mend it",
                 "$.env",
             )
-        if "diverged" in info or not is_finite(obs) or is_rejected(env):
+        if DIVERGED in info or not is_finite(obs) or is_rejected(env):
             at = "vary" if task.vary else "physics" if task.physics else "env"
             raise SpecError(
                 f"{at} must be such that MuJoCo can go on, but at the first {step} of {task.env} "

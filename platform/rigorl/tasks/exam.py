@@ -18,7 +18,7 @@ from rigorl.seeds import integer
 from rigorl.spec import Budget, TaskSpec
 from rigorl.tasks.envs import open_batch, open_env
 from rigorl.tasks.robots.batched import BatchedMujoco
-from rigorl.tasks.world import Policy
+from rigorl.tasks.world import DIVERGED, Policy
 
 CHUNK = 16
 """Episodes played side by side, and the rows of every batch that a policy sees in an exam,
@@ -139,7 +139,7 @@ class OneByOne:
         for i in tuple(self._running):
             self._obs[i], reward, terminated, truncated, info = self.envs[i].step(told[i])
             rewards[i] = np.atleast_1d(np.asarray(reward, dtype=np.float64))
-            diverged += "diverged" in info
+            diverged += DIVERGED in info
             if terminated or truncated:
                 self._running.remove(i)
         return Taken(self._obs, np.stack(np.broadcast_arrays(*rewards)), diverged)
@@ -165,7 +165,7 @@ class Together:
             actions[: self.envs.num_envs]
         )
         self._running_E &= ~(terminated_E | truncated_E)
-        diverged = np.count_nonzero(info.get("diverged", False))
+        diverged = np.count_nonzero(info.get(DIVERGED, False))
         return Taken(list(obs_ED), reward_E[:, None], int(diverged))
 
 

@@ -95,12 +95,12 @@ def unstable_count() -> int:
 hear_warnings()
 
 
-def came_apart(data: mujoco.MjData) -> bool:
+def came_apart(data: Any) -> bool:
     """Say whether a position, velocity or acceleration became NaN or huge since the last reset.
 
     MuJoCo then begins anew by itself, and goes on.
     """
-    return any(data.warning[kind].number for kind in BAD)
+    return isinstance(data, mujoco.MjData) and any(data.warning[kind].number for kind in BAD)
 
 
 def is_rejected(env: gym.Env[Any, Any]) -> bool:

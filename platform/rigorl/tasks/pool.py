@@ -27,6 +27,7 @@ from rigorl import seeds
 from rigorl.errors import SpecError, nearest
 from rigorl.spec import TaskSpec
 from rigorl.tasks.watch import is_finite
+from rigorl.tasks.world import DIVERGED
 
 OURS = frozenset(
     {"num_envs", "batch_size", "num_threads", "max_num_players", "seed", "env_seed"}
@@ -81,7 +82,7 @@ class Pool(VectorEnv[Any, Any, Any]):
             obs_ED = obs_ED.copy()
             obs_ED[lost_E], reward_E[lost_E] = self._before_ED[lost_E], 0.0
             terminated_E, truncated_E = terminated_E & ~lost_E, truncated_E | lost_E
-            info |= {"diverged": lost_E, "_diverged": lost_E.copy()}
+            info |= {DIVERGED: lost_E, f"_{DIVERGED}": lost_E.copy()}
         ended_E = terminated_E | truncated_E
         if ended_E.any():
             final_E = np.full(self.num_envs, None, dtype=object)

@@ -1,7 +1,7 @@
 """What comes of an environment is believed only as long as it is finite.
 
 An episode whose simulation diverges ends there: the step earns 0, leads to the observation
-before it, and counts as truncated. `info["diverged"]` says so. Vector environments of our own
+before it, and counts as truncated. `info[DIVERGED]` says so. Vector environments of our own
 (`robots/batched.py`, `pool.py`) do the same by themselves.
 """
 
@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from rigorl.errors import TrialFailed
 from rigorl.spec import TaskSpec
 from rigorl.tasks.physics import came_apart, unstable_count
-from rigorl.tasks.world import Tally
+from rigorl.tasks.world import DIVERGED, Tally
 
 
 class Believed(gym.Wrapper[Any, Any, Any, Any]):
@@ -26,25 +26,25 @@ class Believed(gym.Wrapper[Any, Any, Any, Any]):
 
     def __init__(self, env: gym.Env[Any, Any]) -> None:
         super().__init__(env)
-        self._data = getattr(env.unwrapped, "data", None)
         self._before: Any = None
         self._heard = unstable_count()
 
     def reset(self, *, seed: int | None = None, options: Any = None) -> tuple[Any, dict[str, Any]]:
-        self._before, info = self.env.reset(seed=seed, options=options)
-        return self._before, info
+        obs, info = self.env.reset(seed=seed, options=options)
+        self._before = copied(obs)
+        return obs, info
 
     def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
         obs, reward, terminated, truncated, info = self.env.step(action)
         if self._came_apart() or not (is_finite(obs) and is_finite(reward)):
-            return self._before, np.zeros_like(reward), False, True, {**info, "diverged": True}
-        self._before = obs
+            return self._before, np.zeros_like(reward), False, True, {**info, DIVERGED: True}
+        self._before = copied(obs)
         return obs, reward, terminated, truncated, info
 
     def _came_apart(self) -> bool:
         """Say whether MuJoCo gave this simulation up; whose warning was heard is not known."""
         heard, self._heard = self._heard, unstable_count()
-        return self._heard != heard and self._data is not None and came_apart(self._data)
+        return self._heard != heard and came_apart(getattr(self.unwrapped, "data", None))
 
 
 class Watch(VectorWrapper):
@@ -60,8 +60,8 @@ class Watch(VectorWrapper):
         ended = int(np.count_nonzero(terminated | truncated))
         if ended:
             # A SyncVectorEnv puts aside what it was told in the step that ended an episode.
-            last = info if "diverged" in info else info.get("final_info", {})
-            lost = int(np.count_nonzero(last.get("diverged", False)))
+            last = info if DIVERGED in info else info.get("final_info", {})
+            lost = int(np.count_nonzero(last.get(DIVERGED, False)))
             self._tally.add(self._task, ended, lost)
         return obs, rewards, terminated, truncated, info
 
@@ -74,6 +74,11 @@ class Watch(VectorWrapper):
                     f"action must be finite, but is {action} in environment {i}; the policy has "
                     "diverged: lower its learning rate"
                 )
+
+
+def copied(obs: Any) -> Any:
+    """Return *obs*; of an array, which its environment may write to again, a copy."""
+    return obs.copy() if isinstance(obs, np.ndarray) else obs
 
 
 def is_finite(values: Any) -> bool:

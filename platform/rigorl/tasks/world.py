@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 from rigorl.errors import TrialFailed
 from rigorl.spec import TaskSpec
 
+DIVERGED = "rigorl/diverged"
+"""Key of an `info`: the step was not believed, and its episode is over."""
 Envs = VectorEnv[Any, Any, Any]
 """A batch of environments, resetting themselves within the step that ends an episode:
 `final_obs` of `info` then holds the true last observation."""

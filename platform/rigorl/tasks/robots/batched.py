@@ -20,6 +20,7 @@ from rigorl.tasks.robots.known import ROBOTS, time_limit
 from rigorl.tasks.robots.robot import Array, Info, Judgement
 from rigorl.tasks.robots.simulations import Simulations
 from rigorl.tasks.variation import Variation
+from rigorl.tasks.world import DIVERGED
 
 Mask = NDArray[np.bool_]
 Step = tuple[Array, NDArray[Any], NDArray[Any], NDArray[Any], dict[str, Any]]
@@ -40,7 +41,7 @@ class BatchedMujoco(VectorEnv[Array, NDArray[Any], NDArray[Any]]):
     A simulation has *diverged* when a position, velocity or acceleration became NaN or huge
     (MuJoCo then begins anew by itself, and goes on), or when a reward is not finite. The step
     is not believed: it earns 0, leads to the observation before it, ends the episode as
-    `truncated`, and has nothing to say in `info` or `final_info` but `info["diverged"]`, a mask
+    `truncated`, and has nothing to say in `info` or `final_info` but `info[DIVERGED]`, a mask
     that no other step has.
     """
 
@@ -177,7 +178,7 @@ class BatchedMujoco(VectorEnv[Array, NDArray[Any], NDArray[Any]]):
                 info |= {"final_info": final, "_final_info": over_E.copy()}
                 info = self._begin_anew(obs_ED, over_E, info)
         if lost_E.any():
-            info |= {"diverged": lost_E, "_diverged": lost_E.copy()}
+            info |= {DIVERGED: lost_E, f"_{DIVERGED}": lost_E.copy()}
         return obs_ED, reward_E, terminated_E, truncated_E, info
 
     def _begin_anew(self, obs_ED: Array, over_E: Mask, info: dict[str, Any]) -> dict[str, Any]:
