@@ -32,7 +32,7 @@ class Toy(gym.Env[NDArray[np.float32], int]):
         self.breaks = breaks
 
     def reset(self, *, seed: int | None = None, options: Any = None) -> Any:
-        return np.zeros(2, np.float32), {}
+        return np.full(2, np.nan if self.breaks == "reset" else 0, np.float32), {}
 
     def step(self, action: int) -> Any:
         obs = np.zeros(2, np.float32)
@@ -177,7 +177,16 @@ def test_a_diverged_policy_is_named() -> None:
     [
         ({"env": "Hopper-v5", "physics": {"mass": 1e-30}}, "$.tasks[1].physics", "no inertia"),
         ({"env": "Hopper-v5", "physics": {"damping": 1e30}}, "$.tasks[1].physics", "not finite"),
-        ({"env": TOY, "kwargs": {"breaks": "reward"}}, "$.tasks[1].env", "not finite"),
+        (
+            {"env": TOY, "kwargs": {"breaks": "reward"}},
+            "$.tasks[1].env",
+            "first step .* not finite",
+        ),
+        (
+            {"env": TOY, "kwargs": {"breaks": "reset"}},
+            "$.tasks[1].env",
+            "first reset .* not finite",
+        ),
         ({"env": "rigorl-test/Grows-v0"}, "$.tasks[1].env", r"after a reset has Box.*\(3,\)"),
         (
             {"env": "Hopper-v5", "vary": {"mass": [1e-30, 1.0]}, "engine": "gymnasium"},

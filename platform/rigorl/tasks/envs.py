@@ -202,8 +202,9 @@ def _try_out(env: gym.Env[Any, Any], task: TaskSpec) -> None:
         if DIVERGED in info or not is_finite(obs) or is_rejected(env):
             at = "vary" if task.vary else "physics" if task.physics else "env"
             raise SpecError(
-                f"{at} must be such that MuJoCo can go on, but at the first {step} of {task.env} "
-                "its simulation has no inertia, or is not finite; use less extreme values",
+                f"{at} must be such that an episode can go on, but at the first {step} of "
+                f"{task.env} a number is not finite, or a body has no inertia; "
+                + ("mend it" if at == "env" else "use less extreme values"),
                 f"$.{at}",
             )
 
