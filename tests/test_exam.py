@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from rigorl.errors import TrialFailed
 from rigorl.spec import TaskSpec
 from rigorl.tasks import exam as exam_room
 from rigorl.tasks.envs import open_env
@@ -133,6 +134,24 @@ def test_an_episode_that_diverges_ends_with_what_it_had_earned() -> None:
     result = examine(Exam(task, Dice(coins), seeds=(0, 1)))
     assert result.returns_EO.tolist() == [[2.0, -1.0]] * 2
     assert result.diverged == 2
+
+
+def test_a_policy_that_has_diverged_is_not_examined() -> None:
+    def nothing(rng: np.random.Generator) -> NDArray[Any]:
+        return noise(rng) * np.nan
+
+    with pytest.raises(TrialFailed, match="not at step 1 of an exam on task 'cheetah'"):
+        examine(Exam(CHEETAH, Dice(nothing), seeds=(0,)))
+
+
+@pytest.mark.parametrize("engine", ["auto", "gymnasium"])
+def test_what_a_task_says_reaches_its_exam(engine: Any) -> None:
+    # Infinity has no form in JSON.
+    kwargs = {"healthy_z_range": [1.2, np.inf], "healthy_angle_range": [-np.inf, np.inf]}
+    task = TaskSpec(name="hop", env="Hopper-v5", engine=engine, kwargs=kwargs)
+    plain = TaskSpec(name="hop", env="Hopper-v5", engine=engine)
+    high, low = (examine(Exam(one, Dice(hops), (0, 1))).returns_EO for one in (task, plain))
+    assert (high < low).all()
 
 
 @pytest.mark.parametrize(("env", "sample"), [("HalfCheetah-v5", noise), ("Hopper-v5", hops)])

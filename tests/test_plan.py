@@ -3,12 +3,13 @@
 from collections.abc import Iterator, Sequence
 
 import msgspec
+from msgspec.structs import replace
 
 from conftest import tiny
 from rigorl import plan
 from rigorl.plan import Agenda, Story
-from rigorl.spec import Experiment
-from rigorl.trial import Bundle
+from rigorl.spec import AgentSpec, Budget, Experiment, TaskSpec
+from rigorl.trial import Bundle, Trial
 
 
 def bundles(spec: Experiment, arm: str) -> list[Bundle]:
@@ -25,6 +26,27 @@ def test_ids_tell_trials_apart_and_are_stable(spec: Experiment) -> None:
     again = plan.trials(spec, "seeker", "test", {}, (0, 1))[0]
     assert a.id == again.id != b.id
     assert plan.trials(spec, "seeker", "tune", {}, (0,))[0].id != a.id
+
+
+def test_trials_of_earlier_versions_keep_their_names() -> None:
+    task = TaskSpec(
+        name="t",
+        env="Hopper-v5",
+        physics={"mass": {"torso": 2.0, "foot": 1.0}, "gravity": 1.0},
+        kwargs={"z": 1, "a": [1, 2.5]},
+    )
+    trial = Trial(
+        experiment="e",
+        arm="a",
+        phase="test",
+        agent=AgentSpec(name="ppo", config={"lr": 1e-3, "b": 2}),
+        tasks=(task,),
+        budget=Budget(steps=10, exam_every=5),
+        seed=3,
+    )
+    assert trial.id == "ee32002a1c4e6073"  # before tasks had engine, vary and diverged
+    for change in ({"engine": "gymnasium"}, {"vary": {"friction": (1.0, 2.0)}}, {"diverged": 0.5}):
+        assert replace(trial, tasks=(replace(task, **change),)).id != trial.id
 
 
 def test_a_choice_overrides_the_arms_own_settings(searching: Experiment) -> None:

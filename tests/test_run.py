@@ -145,7 +145,7 @@ def test_policies_that_are_not_what_was_written_are_refused(tmp_path: Path) -> N
     ("config", "kwargs", "cause"),
     [
         ({"nan_at": 13}, {}, "loss is nan at step 13, update 13 of task 'half'"),
-        ({}, {"nan_after": 7}, "at most 1.0% of the.* but .* did on task 'half'"),
+        ({}, {"nan_after": 7}, "at most 1 % of the.* but .* did on task 'half'"),
     ],
 )
 def test_nonsense_fails_the_trial_with_step_and_cause(

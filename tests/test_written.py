@@ -137,6 +137,15 @@ def test_a_value_is_not_overwritten_by_the_next() -> None:
     np.testing.assert_array_equal(first, kept)
 
 
+def test_room_is_kept_for_few_sizes() -> None:
+    net = mlp([2, 3, 1], 1.0, torch.Generator())
+    flatten(net.parameters())
+    dense = Dense(net)
+    for size in range(1, 40):
+        assert dense(np.zeros((size, 2), np.float32)).shape == (size, 1)
+        assert len(dense._scratch) <= 8
+
+
 def test_a_network_must_be_flattened_first() -> None:
     with pytest.raises(ValueError, match="flattened before"):
         Dense(mlp([2, 2], 1.0, torch.Generator()))

@@ -3,6 +3,7 @@
 import ast
 import hashlib
 import importlib
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future
 from dataclasses import replace
@@ -12,8 +13,9 @@ from typing import Any, NamedTuple, Protocol, TypeVar, cast
 
 import msgspec
 
+from rigorl.convert import convert
 from rigorl.errors import SpecError, UnknownAgent, nearest
-from rigorl.spec import AgentSpec, Arm, Choice, Experiment, convert
+from rigorl.spec import AgentSpec, Arm, Choice, Experiment
 from rigorl.tasks.envs import try_out, world_spec
 from rigorl.tasks.world import Policy, World, WorldSpec
 
@@ -182,6 +184,10 @@ def configure(agent: AgentSpec) -> msgspec.Struct:
     schema = find(agent.name).Config
     known = frozenset(field.encode_name for field in msgspec.structs.fields(schema))
     config: msgspec.Struct = convert(agent.config, schema, "$.config", known)
+    for key in known:
+        value = getattr(config, key, None)
+        if isinstance(value, float) and math.isnan(value):
+            raise SpecError(f"a setting must be a number, but {key} is nan", f"$.config.{key}")
     return config
 
 

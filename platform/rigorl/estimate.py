@@ -27,6 +27,9 @@ class Speed(NamedTuple):
     exam_s: float
     """Seconds of an exam on all tasks. Policies that live longer take longer."""
     checkpoint_bytes: int
+    """Of a newborn agent."""
+    bytes_per_step: float
+    """By which a checkpoint grows while an agent lives, as with a replay."""
     report_bytes: int
 
 
@@ -64,6 +67,7 @@ def taste(trial: Trial, crew: Crew) -> Speed:
     steps = trial.budget.steps
     short = msgspec.structs.replace(trial, tasks=trial.tasks[:1])
     run = Run(short, crew)
+    newborn = _checkpoint_bytes(run)
     size, start = 0, time.monotonic()
     exams = 0
     for event in run:
@@ -75,12 +79,16 @@ def taste(trial: Trial, crew: Crew) -> Speed:
     learned = max(run.seconds["learn"], 1e-9)
     if not exams:
         run.examine()
-    with tempfile.TemporaryDirectory() as folder:
-        run.agent.save(Path(folder))
-        checkpoint = sum(path.stat().st_size for path in Path(folder).rglob("*"))
+    growth = max(0, _checkpoint_bytes(run) - newborn) / max(made, 1)
     exam = run.seconds["exam"] / max(exams, 1) * len(trial.tasks)
     run.close()
-    return Speed(made / learned, exam, checkpoint, size * len(trial.tasks))
+    return Speed(made / learned, exam, newborn, growth, size * len(trial.tasks))
+
+
+def _checkpoint_bytes(run: Run) -> int:
+    with tempfile.TemporaryDirectory() as folder:
+        run.agent.save(Path(folder))
+        return sum(path.stat().st_size for path in Path(folder).rglob("*"))
 
 
 def wall_s(found: Iterable[Cost], spec: Experiment, cpus: int | None = None) -> float:
@@ -100,12 +108,13 @@ def _cost(spec: Experiment, arm: str, phase: str, trials: int, speed: Speed) -> 
     exams = search.rungs(spec.budget, stages) + len(spec.budget.dense) * (stages - 1)
     steps = stages * spec.budget.steps
     exam_s = speed.exam_s * stages / len(spec.tasks)
+    checkpoint = speed.checkpoint_bytes + steps * speed.bytes_per_step
     return Cost(
         arm=arm,
         phase=phase,
         trials=trials,
         steps=trials * steps,
         exams=trials * exams * stages,
-        disk_bytes=trials * (exams * speed.report_bytes + speed.checkpoint_bytes),
+        disk_bytes=trials * (exams * speed.report_bytes + math.ceil(checkpoint)),
         core_s=trials * (steps / speed.steps_per_s + exams * exam_s),
     )

@@ -6,14 +6,11 @@ a spec is made. `docs/yaml.md` shows each key in use.
 """
 
 import math
-import re
 from itertools import pairwise
 from typing import Annotated, Any, Literal
 
-import msgspec
 from msgspec import Meta, Struct
 
-from rigorl.errors import SpecError, nearest
 from rigorl.seeds import SeedPlan
 
 Count = Annotated[int, Meta(gt=0)]
@@ -87,6 +84,11 @@ class TaskSpec(Spec, frozen=True):
                     f"{self.name!r}; drop one of them"
                 )
             named = value if isinstance(value, dict) else {key: value}
+            if not named:
+                raise ValueError(
+                    f"vary must say what varies, but {key} names nothing for task {self.name!r}; "
+                    "name a part, or drop it"
+                )
             for name, (low, high) in named.items():
                 if not (math.isfinite(low) and math.isfinite(high) and low <= high):
                     raise ValueError(
@@ -118,6 +120,10 @@ class Budget(Spec, frozen=True):
         return max(1, int(self.cpus))
 
     def __post_init__(self) -> None:
+        if not (math.isfinite(self.cpus) and math.isfinite(self.gpus)):
+            raise ValueError(
+                f"cpus and gpus must be finite, but are {self.cpus} and {self.gpus}; correct them"
+            )
         if self.exam_every > self.steps:
             raise ValueError(
                 f"exam_every must be at most steps, but is {self.exam_every} > {self.steps}; "
@@ -261,47 +267,3 @@ class Experiment(Spec, frozen=True):
                     )
                 line.append(at)
                 at = self.arms[at].after
-
-
-def convert(raw: Any, kind: Any, at: str, known: frozenset[str] = frozenset()) -> Any:
-    """Return the plain value *raw* as a *kind*, or say what is wrong with it, and where.
-
-    *at* is the address of *raw* in the file, *known* the keys that could have been meant.
-    """
-    try:
-        return msgspec.convert(raw, kind)
-    except msgspec.ValidationError as error:
-        what, _, where = str(error).partition(" - at `")
-        where = where.rstrip("`").removeprefix("$")
-        raise SpecError(_explain(what, _fact(raw, where), known or _keys()), at + where) from error
-
-
-def _explain(what: str, fact: str, known: frozenset[str]) -> str:
-    """Put msgspec's words into the house's: law, fact, way out."""
-    if unknown := re.match(r"Object contains unknown field `(.*)`", what):
-        key = unknown[1]
-        return f"a key must be one that is known here, but {key!r} is not{nearest(key, known)}"
-    if missing := re.match(r"Object missing required field `(.*)`", what):
-        return f"{missing[1]!r} must be given, but is missing; add it"
-    if wrong := re.match(r"Expected (.*), got (.*)", what):
-        return f"this must be {wrong[1]}, but is {wrong[2]} {fact}; correct it"
-    if law := re.match(r"Expected (.*)", what):
-        return f"this must be {law[1]}, but is {fact}; correct it"
-    return what
-
-
-def _keys() -> frozenset[str]:
-    """Return every key of a spec."""
-    kinds: list[type[Struct]] = [SeedPlan, *Spec.__subclasses__()]
-    return frozenset(f.encode_name for kind in kinds for f in msgspec.structs.fields(kind))
-
-
-def _fact(raw: Any, where: str) -> str:
-    """Return what stands at the address *where* below *raw*, shortly."""
-    for key, index in re.findall(r"\.([\w-]+)|\[(\d+)\]", where):
-        try:
-            raw = raw[key] if key else raw[int(index)]
-        except (KeyError, IndexError, TypeError):
-            break
-    text = repr(raw)
-    return text if len(text) <= 60 else text[:57] + "..."  # noqa: PLR2004

@@ -114,9 +114,28 @@ class Failure(Struct, frozen=True, kw_only=True, tag="failure"):
 
 
 Event = Start | Report | Failure | Beat
+LATER: dict[str, Any] = {"engine": "auto", "vary": {}, "diverged": 0.01}
+"""Fields that `TaskSpec` has had since rigorl 0.1 was first used, and their defaults."""
 
 
 def fingerprint(what: Any) -> str:
     """Return a short name for the content of *what*, the same on every machine."""
-    text = msgspec.json.encode(what, order="deterministic")
-    return hashlib.sha256(text).hexdigest()[:16]
+    content = _without_later(msgspec.to_builtins(what, order="deterministic"))
+    return hashlib.sha256(msgspec.json.encode(content)).hexdigest()[:16]
+
+
+def _without_later(content: Any) -> Any:
+    """Return *content* as it was before tasks had more fields, where these say nothing.
+
+    What was played before they came is still known by its name.
+    """
+    if isinstance(content, dict):
+        later = LATER if content.keys() >= LATER.keys() else {}
+        return {
+            key: _without_later(value)
+            for key, value in content.items()
+            if key not in later or value != later[key]
+        }
+    if isinstance(content, list | tuple):
+        return [_without_later(part) for part in content]
+    return content

@@ -34,6 +34,8 @@ from rigorl.tasks.world import Envs, Policy, World, WorldSpec
 
 __all__ = ["SAC", "Config", "load_policy", "make"]
 
+LARGEST = 2**40
+"""Bytes of a replay: no machine has as many, and a slip of the pen does."""
 Count = Annotated[int, Meta(gt=0)]
 Positive = Annotated[float, Meta(gt=0)]
 Unit = Annotated[float, Meta(ge=0, le=1)]
@@ -84,6 +86,13 @@ def make(config: Config, world: WorldSpec, seed: int) -> "SAC":
         raise SpecError(
             f"sac must act in a bounded Box of floats, but the action is {action}; "
             "choose a task with such actions, bound them in the environment, or take ppo"
+        )
+    row = 4 * (2 * math.prod(obs.shape) + math.prod(action.shape) + 2)
+    if config.capacity * row > LARGEST:
+        raise SpecError(
+            f"capacity must fit a replay of {LARGEST // 2**30} GiB, but {config.capacity} "
+            f"transitions of {row} bytes do not; lower it",
+            "$.config.capacity",
         )
     if world.num_envs > config.capacity:
         raise SpecError(

@@ -16,6 +16,8 @@ from threadpoolctl import threadpool_limits
 from torch import Tensor, nn
 
 Array = NDArray[np.float32]
+ROOMS = 8
+"""Sizes of batches that room is kept for: a learner has three or four, and some odd ones."""
 
 # As for torch in nets.py: one trial, one core, and sums in one order everywhere.
 threadpool_limits(1, user_api="blas")
@@ -88,6 +90,8 @@ class Dense:
     def _room(self, size: int) -> Scratch:
         room = self._scratch.get(size)
         if room is None:
+            if len(self._scratch) == ROOMS:
+                self._scratch.clear()
             widths = [len(layer.bias_O) for layer in self.layers]
             outs, errors, slopes = (
                 tuple(np.empty((size, width), np.float32) for width in part)

@@ -8,6 +8,7 @@ from typing import Any
 import yaml
 
 from rigorl import spec
+from rigorl.convert import convert
 from rigorl.errors import SpecError
 from rigorl.spec import Arm, Experiment
 
@@ -83,8 +84,8 @@ def parse(raw: Any) -> Experiment:
                 f"$.arms.{name}",
             )
         _space(arm, f"$.arms.{name}.search.space")
-        spec.convert(arm, Arm, f"$.arms.{name}")
-    experiment: Experiment = spec.convert(raw, Experiment, "$")
+        convert(arm, Arm, f"$.arms.{name}")
+    experiment: Experiment = convert(raw, Experiment, "$")
     return experiment
 
 
@@ -93,7 +94,7 @@ def _space(arm: Any, at: str) -> None:
     search = arm.get("search") if isinstance(arm, dict) else None
     space = search.get("space") if isinstance(search, dict) else None
     for name, over in space.items() if isinstance(space, dict) else ():
-        spec.convert(over, spec.Real | spec.Integer | spec.Choice, f"{at}.{name}")
+        convert(over, spec.Real | spec.Integer | spec.Choice, f"{at}.{name}")
 
 
 def _change(raw: Any, change: str) -> None:

@@ -23,6 +23,9 @@ from rigorl.tasks.variation import Variation, Varied, ends
 from rigorl.tasks.watch import Believed, Watch, is_finite
 from rigorl.tasks.world import DIVERGED, Envs, Policy, Tally, World, WorldSpec
 
+REFUSED = TypeError, ValueError, ArithmeticError, AssertionError, OSError, gym.error.Error
+"""What environments raise when they are made with what does not suit them."""
+
 
 def open_env(task: TaskSpec) -> gym.Env[Any, Any]:
     """Open one environment of *task*. Its address in a `SpecError` is as in `$.env`."""
@@ -45,7 +48,7 @@ def _make(task: TaskSpec) -> gym.Env[Any, Any]:
             "install what it misses, or choose another version",
             "$.env",
         ) from error
-    except (TypeError, ValueError, AssertionError, OSError, gym.error.Error) as error:
+    except REFUSED as error:
         raise _wrong_kwargs(task, error) from error
     try:
         alter(env, task.physics, "physics")
@@ -123,28 +126,12 @@ def open_envs(
     else:
         envs = open_batch(task, num_envs, threads, AutoresetMode.SAME_STEP)
         if envs is None:
-            envs = _native(task, num_envs) or SyncVectorEnv(
+            envs = SyncVectorEnv(
                 [partial(open_env, task)] * num_envs, autoreset_mode=AutoresetMode.SAME_STEP
             )
         envs.reset(seed=[seeds.integer(seed, "env", i) for i in range(num_envs)])
         envs.action_space.seed(seeds.integer(seed, "action"))
     return Watch(envs, task, Tally() if tally is None else tally)
-
-
-def _native(task: TaskSpec, num_envs: int) -> Envs | None:
-    """Open the vector environment that *task*'s environment brings, if it can stand for many.
-
-    It must reset an episode within the step that ends it. Gymnasium's own, CartPole's, does
-    that a step later.
-    """
-    spec = _spec(task)
-    if spec.vector_entry_point is None or task.physics or task.vary:
-        return None
-    envs = gym.make_vec(task.env, num_envs, vectorization_mode="vector_entry_point", **task.kwargs)
-    if envs.metadata.get("autoreset_mode") == AutoresetMode.SAME_STEP:
-        return envs
-    envs.close()
-    return None
 
 
 def open_batch(
@@ -194,9 +181,9 @@ def _try_out(env: gym.Env[Any, Any], task: TaskSpec) -> None:
         now = env.observation_space, env.action_space
         if now != spaces or not _fits(obs, spaces[0]):
             raise SpecError(
-                f"env must keep to its spaces, but {task.env} says that it sees {spaces[0]} and "
-                f"does {spaces[1]}, and after a {step} has {now[0]}, {now[1]} and an observation "
-                f"of shape {np.shape(obs)}; mend it",
+                f"env must keep to its spaces, but {task.env} said that it sees {spaces[0]} and "
+                f"does {spaces[1]}, and after a {step} says {now[0]}, {now[1]} and shows "
+                f"{_made(obs)}; mend it",
                 "$.env",
             )
         if DIVERGED in info or not is_finite(obs) or is_rejected(env):
@@ -210,10 +197,25 @@ def _try_out(env: gym.Env[Any, Any], task: TaskSpec) -> None:
 
 
 def _fits(obs: Any, space: gym.Space[Any]) -> bool:
-    """Say whether *obs* has the shape that *space* says; bounds are often a mere wish."""
-    if isinstance(space, gym.spaces.Box):
-        return bool(np.shape(obs) == space.shape)
-    return bool(space.contains(obs))
+    """Say whether *obs* is made as *space* says; the bounds of a Box are often a mere wish."""
+    match space:
+        case gym.spaces.Box():
+            return bool(np.shape(obs) == space.shape)
+        case gym.spaces.Dict():
+            return obs.keys() == space.keys() and all(_fits(obs[k], space[k]) for k in space)
+        case gym.spaces.Tuple():
+            return len(obs) == len(space) and all(map(_fits, obs, space))
+        case _:
+            return bool(space.contains(obs))
+
+
+def _made(obs: Any) -> str:
+    """Say how *obs* is made."""
+    if isinstance(obs, Mapping):
+        return f"{{{', '.join(f'{key}: {_made(part)}' for key, part in obs.items())}}}"
+    if isinstance(obs, tuple):
+        return f"({', '.join(map(_made, obs))})"
+    return f"an array of shape {np.shape(obs)}"
 
 
 def world_spec(tasks: Sequence[TaskSpec], num_envs: int) -> WorldSpec:

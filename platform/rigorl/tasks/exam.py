@@ -14,10 +14,12 @@ from gymnasium.vector import AutoresetMode
 from gymnasium.vector.utils import batch_space, concatenate, create_empty_array, iterate
 from numpy.typing import NDArray
 
+from rigorl.errors import TrialFailed
 from rigorl.seeds import integer
 from rigorl.spec import Budget, TaskSpec
 from rigorl.tasks.envs import open_batch, open_env
 from rigorl.tasks.robots.batched import BatchedMujoco
+from rigorl.tasks.watch import is_finite
 from rigorl.tasks.world import DIVERGED, Policy
 
 CHUNK = 16
@@ -63,7 +65,7 @@ def examine(exam: Exam) -> Result:
 
     Each chunk meets a fresh copy of the policy: taken again, an exam ends the same, and no
     episode depends on those of another chunk. An environment must be as new after
-    `reset(seed=...)`.
+    `reset(seed=...)`. Raises `TrialFailed` when an action is not finite.
     """
     results = []
     for start in range(0, len(exam.seeds), CHUNK):
@@ -81,8 +83,14 @@ def _play(exam: Exam, room: "Room", episodes: Sequence[int]) -> Result:
     returns_EO: NDArray[np.float64] = np.zeros((len(episodes), 1))
     obs = room.reset(episodes)
     while room.running and step != exam.horizon:
-        taken = room.step(policy(_batch(room.space, obs)))
-        obs, step = taken.obs, step + 1
+        actions = policy(_batch(room.space, obs))
+        if not is_finite(actions):
+            raise TrialFailed(
+                f"actions must be finite, but are not at step {step + 1} of an exam on task "
+                f"{exam.task.name!r}; the policy has diverged: lower its learning rate"
+            )
+        taken, step = room.step(actions), step + 1
+        obs = taken.obs
         returns_EO = returns_EO + taken.reward_EO
         diverged += taken.diverged
     return Result(returns_EO, diverged)
@@ -184,16 +192,16 @@ def _opened(task: TaskSpec, count: int, threads: int) -> Iterator[Room]:
         and not spec.additional_wrappers
         and str(spec.entry_point).startswith(known)
     ):
-        text = msgspec.json.encode(task, order="deterministic")
+        text = msgspec.msgpack.encode(task, order="deterministic")
         yield _kept(text, count, threads, threading.get_ident())
         return
     with ExitStack() as stack:
         yield OneByOne([stack.enter_context(closing(open_env(task))) for _ in range(count)])
 
 
-@lru_cache(maxsize=8)
+@lru_cache(maxsize=32)
 def _kept(task: bytes, count: int, threads: int, thread: int) -> Room:  # noqa: ARG001
     """Return the room that this thread keeps for *task*."""
-    spec = msgspec.json.decode(task, type=TaskSpec)
+    spec = msgspec.msgpack.decode(task, type=TaskSpec)
     batch = open_batch(spec, count, threads, AutoresetMode.DISABLED)
     return OneByOne([open_env(spec) for _ in range(count)]) if batch is None else Together(batch)

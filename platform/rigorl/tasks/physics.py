@@ -58,6 +58,8 @@ CLASSIC: dict[type[gym.Env[Any, Any]], dict[str, str]] = {
 CartPole's length is Gymnasium's: from the hinge to the pole's centre, half the pole."""
 
 MUJOCO = ("damping", "friction", "gravity", "mass")
+HUGE = 1e6
+"""In metres, radians, and these a second: no robot of ours is so far or fast."""
 BAD = tuple(
     getattr(mujoco.mjtWarning, f"mjWARN_BAD{what}").value for what in ("QPOS", "QVEL", "QACC")
 )
@@ -67,11 +69,13 @@ _unstable: list[None] = []
 
 
 def _hear(message: str) -> None:
+    first = not _unstable
     if "unstable" in message:
         _unstable.append(None)  # in one go, whatever thread it is
-        logging.getLogger(__name__).warning("MuJoCo: %s", message)
-    else:
-        logging.getLogger(__name__).debug("MuJoCo: %s", message)
+        if first:  # the others are counted, and told as a metric
+            logging.getLogger(__name__).warning("MuJoCo: %s", message)
+            return
+    logging.getLogger(__name__).debug("MuJoCo: %s", message)
 
 
 def hear_warnings() -> None:
@@ -95,12 +99,16 @@ def unstable_count() -> int:
 hear_warnings()
 
 
-def came_apart(data: Any) -> bool:
+def came_apart(data: mujoco.MjData) -> bool:
     """Say whether a position, velocity or acceleration became NaN or huge since the last reset.
 
-    MuJoCo then begins anew by itself, and goes on.
+    MuJoCo begins anew by itself where one is NaN or above 1e10, and goes on. Long before,
+    rewards that grow with the square of a speed are nonsense.
     """
-    return isinstance(data, mujoco.MjData) and any(data.warning[kind].number for kind in BAD)
+    if any(data.warning[kind].number for kind in BAD):
+        return True
+    energy = np.vdot(data.qpos, data.qpos) + np.vdot(data.qvel, data.qvel)
+    return not energy < HUGE**2  # nor is it if it is NaN
 
 
 def is_rejected(env: gym.Env[Any, Any]) -> bool:
@@ -277,7 +285,7 @@ def _number(key: str, value: object, at: str, *, positive: bool) -> float:
 
 def _unknown_key(key: str, known: Iterable[str], at: str) -> SpecError:
     return SpecError(
-        f"physics must name what this task can change, but {key!r} is not that"
+        f"a quantity must be one that this task can change, but {key!r} is not"
         + nearest(key, known),
         at,
     )

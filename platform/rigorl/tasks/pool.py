@@ -89,7 +89,8 @@ class Pool(VectorEnv[Any, Any, Any]):
             numbers = np.flatnonzero(ended_E)
             for i in numbers:
                 final_E[i] = obs_ED[i].copy()
-            obs_ED[numbers] = _flat(self.pool.reset(numbers.astype(np.int32))[0])
+            begun, told = self.pool.reset(numbers.astype(np.int32))
+            obs_ED[told["env_id"]] = _flat(begun)
             info |= {"final_obs": final_E, "_final_obs": ended_E}
         self._before_ED = obs_ED
         return obs_ED, reward_E, terminated_E, truncated_E, info

@@ -5,6 +5,7 @@ before it, and counts as truncated. `info[DIVERGED]` says so. Vector environment
 (`robots/batched.py`, `pool.py`) do the same by themselves.
 """
 
+import copy
 import math
 from collections.abc import Mapping
 from typing import Any
@@ -13,11 +14,12 @@ import gymnasium as gym
 import numpy as np
 from gymnasium.vector import VectorEnv, VectorWrapper
 from gymnasium.vector.utils import iterate
+from mujoco import MjData  # type: ignore[import-untyped]
 from numpy.typing import NDArray
 
 from rigorl.errors import TrialFailed
 from rigorl.spec import TaskSpec
-from rigorl.tasks.physics import came_apart, unstable_count
+from rigorl.tasks.physics import came_apart
 from rigorl.tasks.world import DIVERGED, Tally
 
 
@@ -27,24 +29,20 @@ class Believed(gym.Wrapper[Any, Any, Any, Any]):
     def __init__(self, env: gym.Env[Any, Any]) -> None:
         super().__init__(env)
         self._before: Any = None
-        self._heard = unstable_count()
 
     def reset(self, *, seed: int | None = None, options: Any = None) -> tuple[Any, dict[str, Any]]:
         obs, info = self.env.reset(seed=seed, options=options)
         self._before = copied(obs)
-        return obs, info
+        return self._before, info
 
     def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
         obs, reward, terminated, truncated, info = self.env.step(action)
-        if self._came_apart() or not (is_finite(obs) and is_finite(reward)):
+        data = getattr(self.unwrapped, "data", None)
+        lost = isinstance(data, MjData) and came_apart(data)
+        if lost or not (is_finite(obs) and is_finite(reward)):
             return self._before, np.zeros_like(reward), False, True, {**info, DIVERGED: True}
         self._before = copied(obs)
-        return obs, reward, terminated, truncated, info
-
-    def _came_apart(self) -> bool:
-        """Say whether MuJoCo gave this simulation up; whose warning was heard is not known."""
-        heard, self._heard = self._heard, unstable_count()
-        return self._heard != heard and came_apart(getattr(self.unwrapped, "data", None))
+        return self._before, reward, terminated, truncated, info
 
 
 class Watch(VectorWrapper):
@@ -77,8 +75,8 @@ class Watch(VectorWrapper):
 
 
 def copied(obs: Any) -> Any:
-    """Return *obs*; of an array, which its environment may write to again, a copy."""
-    return obs.copy() if isinstance(obs, np.ndarray) else obs
+    """Return a copy of *obs*, to which its environment will not write again."""
+    return obs.copy() if isinstance(obs, np.ndarray) else copy.deepcopy(obs)
 
 
 def is_finite(values: Any) -> bool:

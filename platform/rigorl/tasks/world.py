@@ -61,12 +61,12 @@ class Tally(Struct):
         """Count; raise `TrialFailed` if more diverged than *task* allows, of a hundred at least."""
         self.episodes += episodes
         self.diverged += diverged
-        if self.diverged > task.diverged * max(self.episodes, 100):
+        if self.diverged > task.diverged * max(self.episodes, 100) + 1e-9:
             raise TrialFailed(
-                f"at most {task.diverged:.1%} of the episodes may diverge, of a hundred at least, "
-                f"but {self.diverged} of {self.episodes} did on task {task.name!r}: a simulation "
-                "came apart, or an observation or reward was not finite; tame the task's physics "
-                "and kwargs, lower the policy's learning rate, or raise `diverged`"
+                f"at most {100 * task.diverged:g} % of the episodes may diverge, of a hundred at "
+                f"least, but {self.diverged} of {self.episodes} did on task {task.name!r}: a "
+                "simulation came apart, or an observation or reward was not finite; tame the "
+                "task's physics and kwargs, lower the policy's learning rate, or raise `diverged`"
             )
 
 

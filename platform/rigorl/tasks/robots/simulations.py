@@ -12,13 +12,10 @@ import numpy as np
 from gymnasium.utils import seeding
 from numpy.typing import NDArray
 
-from rigorl.tasks.physics import came_apart, hear_warnings, unstable_count
+from rigorl.tasks.physics import HUGE, came_apart, hear_warnings, unstable_count
 from rigorl.tasks.robots.hands import Hands, Job
 from rigorl.tasks.robots.robot import Array, Robot
 from rigorl.tasks.variation import Variation
-
-MAX = 1e10
-"""Above it MuJoCo takes a position or velocity to be bad (mjMAXVAL)."""
 
 
 class Simulations:
@@ -114,7 +111,7 @@ class Simulations:
         at how many warnings were heard, which may be another world's.
         """
         heard = unstable_count()
-        if heard == self._heard and np.vdot(now_ER, now_ER) < MAX**2:
+        if heard == self._heard and np.vdot(now_ER, now_ER) < HUGE**2:
             return None
         self._heard = heard
         pairs = zip(self._datas, now_ER, strict=True)
@@ -139,8 +136,4 @@ def _step_and_feel(step: Job, feel: Job) -> None:
 
 
 def _is_lost(data: mujoco.MjData, row_R: Array) -> bool:
-    return (
-        came_apart(data)
-        or not np.isfinite(row_R).all()
-        or bool(max(np.abs(data.qpos).max(), np.abs(data.qvel).max()) > MAX)
-    )
+    return came_apart(data) or not np.isfinite(row_R).all()
