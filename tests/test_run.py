@@ -1,6 +1,7 @@
 """One trial: exams when they are due, checkpoints that change nothing, failures that say why."""
 
 import re
+from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 from socket import gethostname
@@ -12,6 +13,7 @@ from msgspec.structs import replace
 
 from conftest import tiny
 from helpers.trials import HALF, encoded, reports, trial, until_saved
+from rigorl.contract import Progress
 from rigorl.errors import IncompleteResults, StorageError
 from rigorl.outside.in_process import Alone, pulses
 from rigorl.run import Run, play
@@ -177,6 +179,25 @@ def test_episodes_that_diverged_in_exams_count_as_well() -> None:
     told = reports(play(Bundle(trials=(trial(tasks=(task,), budget=budget),)), Alone(), None))
     # In learning the fourth step and each after it, in the exam both episodes at their fourth.
     assert told[-1].metrics["diverged"] == 7 + 2
+
+
+def test_closed_it_goes_on_to_where_that_is_safe_and_forgotten_it_does_not() -> None:
+    seen: list[int] = []
+
+    def learner() -> Iterator[Progress]:
+        for i in range(1, 9):
+            seen.append(i)
+            yield Progress(i, i, safe=i % 4 == 0)
+
+    for closed, until in ((True, 4), (False, 2)):
+        run = Run(trial(), Alone())
+        run._closing = closed
+        seen.clear()
+        watched = run._watch(learner())
+        next(watched)
+        next(watched)
+        watched.close()
+        assert seen[-1] == until
 
 
 def test_a_bug_in_an_agent_is_not_hidden() -> None:

@@ -1,11 +1,12 @@
 """Measure how fast a batch of environments takes random actions, and print it as JSON.
 
-    python speed_worlds.py bare|ours|envpool|sync|async ENV SECONDS [--envs N] [--threads N]
+    python speed_worlds.py bare|batch|ours|envpool|sync|async ENV SECONDS [--envs N] [--threads N]
 
 `bare` is the floor: threads that call `mj_step(model, data, frame_skip)`, and for Ant and Humanoid
 `mj_rnePostConstraint`, and nothing else: no observation, no reward, and none waits for another.
-Its states begin anew as often as episodes end elsewhere. `ours` is what a trial opens; EnvPool,
-`sync` and `async` (Gymnasium's) are taken as they come.
+Its states begin anew as often as episodes end elsewhere. `batch` is the same, but its threads wait
+for each other after each step, as whoever steps a batch must. `ours` is what a trial opens;
+EnvPool, `sync` and `async` (Gymnasium's) are taken as they come.
 """
 
 import argparse
@@ -23,6 +24,7 @@ from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv
 
 from rigorl.spec import TaskSpec
 from rigorl.tasks.envs import open_envs
+from rigorl.tasks.robots.hands import Hands
 
 CONTACTS = ("Ant", "Humanoid")
 """Whose observations hold contact forces, which MuJoCo works out only when asked."""
@@ -89,6 +91,38 @@ def bare(env: str, num_envs: int, threads: int, seconds: float) -> float:
     return rate
 
 
+def batch(env: str, num_envs: int, threads: int, seconds: float) -> float:
+    """Return environment steps a second of MuJoCo alone, all environments in step."""
+    world: Any = gym.make(env).unwrapped
+    world.action_space.seed(0)
+    ctrls = [world.action_space.sample() for _ in range(ACTIONS)]
+    datas = [mujoco.MjData(world.model) for _ in range(num_envs)]
+    jobs = [partial(step_bare, world, data) for data in datas]
+    hands, life = Hands(threads), mean_life(env)
+
+    def turn(i: int) -> None:
+        if i % life == 0:
+            begin_bare(world, datas)
+        for data in datas:
+            data.ctrl[:] = ctrls[i % ACTIONS]
+        hands.do(jobs)
+
+    rounds(turn, WARM_UP)
+    return num_envs * rounds(turn, seconds)
+
+
+def begin_bare(world: Any, datas: list[Any]) -> None:
+    for data in datas:
+        mujoco.mj_resetData(world.model, data)
+        data.qpos[:], data.qvel[:] = world.init_qpos, world.init_qvel
+
+
+def step_bare(world: Any, data: Any) -> None:
+    mujoco.mj_step(world.model, data, world.frame_skip)
+    if type(world).__name__.startswith(CONTACTS):
+        mujoco.mj_rnePostConstraint(world.model, data)
+
+
 def play_bare(
     world: Any,
     ctrls: list[Any],
@@ -104,9 +138,7 @@ def play_bare(
     contacts = type(world).__name__.startswith(CONTACTS)
     datas = [mujoco.MjData(model) for _ in range(share)]
     while True:
-        for data in datas:
-            mujoco.mj_resetData(model, data)
-            data.qpos[:], data.qvel[:] = world.init_qpos, world.init_qvel
+        begin_bare(world, datas)
         for i in range(life):
             ctrl = ctrls[i % ACTIONS]
             for data in datas:
@@ -135,14 +167,15 @@ def mean_life(env: str) -> int:
 
 def main() -> None:
     parser = argparse.ArgumentParser()
-    parser.add_argument("who", choices=("bare", "ours", "envpool", "sync", "async"))
+    parser.add_argument("who", choices=("bare", "batch", "ours", "envpool", "sync", "async"))
     parser.add_argument("env")
     parser.add_argument("seconds", type=float)
     parser.add_argument("--envs", type=int, default=16)
     parser.add_argument("--threads", type=int, default=2)
     args = parser.parse_args()
     how = args.env, args.envs, args.threads, args.seconds
-    rate = bare(*how) if args.who == "bare" else stepping(args.who, *how)
+    alone = {"bare": bare, "batch": batch}
+    rate = alone[args.who](*how) if args.who in alone else stepping(args.who, *how)
     print(json.dumps({"rate": rate, "seconds": args.seconds}), flush=True)
 
 

@@ -88,7 +88,7 @@ def _matches(room: str) -> Iterator[Match]:
             how: Ways = (("--envs", str(envs), "--threads", "2"),)
             ways = dict.fromkeys(("ours", *others), how)
             for task in MUJOCO:
-                yield Match(room, task, envs, {"bare": how, **ways})
+                yield Match(room, task, envs, {"bare": how, "batch": how, **ways})
             yield Match(room, "CartPole-v1", envs, ways)
     elif room == "memory":
         yield Match(room, "HalfCheetah-v5", 8, {"ours": AS_IT_COMES})

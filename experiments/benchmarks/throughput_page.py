@@ -19,7 +19,7 @@ Result = dict[str, Any]
 PACKAGES = ("torch", "numpy", "gymnasium", "mujoco", "stable-baselines3", "ray", "envpool")
 NAMES = {
     "ours": "rigorl", "sb3": "Stable-Baselines3", "rllib": "RLlib", "sf": "Sample Factory 2.1.1",
-    "bare": "bare MuJoCo", "envpool": "EnvPool", "sync": "SyncVectorEnv", "async": "AsyncVectorEnv",
+    "bare": "bare MuJoCo", "batch": "bare MuJoCo in step", "envpool": "EnvPool", "sync": "SyncVectorEnv", "async": "AsyncVectorEnv",
 }  # fmt: skip
 TITLES = {
     "ppo": "PPO, environment steps a second, learning included",
@@ -54,7 +54,8 @@ BARS = (
     Bar("ppo", "CartPole-v1", 8, "sb3", 2.0),
     Bar("sac", "HalfCheetah-v5", 1, "sb3", 2.0),
     *(
-        Bar("worlds", f"{name}-v5", 16, "bare", 0.85)
+        Bar("worlds", f"{name}-v5", 16, floor, 0.85)
+        for floor in ("bare", "batch")
         for name in ("HalfCheetah", "Hopper", "Walker2d", "Ant", "Humanoid")
     ),
     Bar("worlds", "Ant-v5", 16, "envpool", 1.0),

@@ -22,13 +22,13 @@ from rigorl.trial import Beat, Bundle, Event, Failure, Report, Score, Start, Tri
 class Run:
     """A trial in flight: an iterator of reports and beats that can be taken up again.
 
-    Checkpoints fall at the first safe yield after each `checkpoint_every` steps, and at the
-    end of each stage. There the learner is closed and called again in a fresh world, in every
-    run, saved or not: so a run that was interrupted is, to the bit, the run that was not.
+    Checkpoints fall at the first safe yield after each `checkpoint_every` steps, and at the end
+    of each stage. There the learner is closed and called again in a fresh world, saved or not:
+    so a run that was interrupted is, to the bit, the run that was not.
     """
 
     def __init__(self, trial: Trial, crew: Crew, storage: Path | None = None) -> None:
-        self.trial, self.crew = trial, crew
+        self.trial, self.crew, self._closing = trial, crew, False
         self.folder = storage / trial.id if storage else None
         found = checkpoint.newest(self.folder) if self.folder else Found(Place())
         self.last = found.folder
@@ -60,6 +60,7 @@ class Run:
 
     def close(self) -> None:
         """Stop learning. Not at once where that is unsafe: at the next safe yield."""
+        self._closing = True  # and not merely forgotten
         self._events.close()
 
     def _play(self) -> Generator[Report | Beat]:
@@ -118,7 +119,7 @@ class Run:
             try:
                 yield progress
             except GeneratorExit:
-                while not progress.safe:
+                while self._closing and not progress.safe:
                     progress = next(learner)
                 learner.close()  # type: ignore[attr-defined]
                 raise
@@ -177,7 +178,7 @@ class Run:
         finished: bool = False,
     ) -> Report:
         place, scores = self.place, self.examine()
-        diverged = float(sum(tally.diverged for tally in place.tallies.values()))
+        metrics = {**progress.metrics, "diverged": sum(t.diverged for t in place.tallies.values())}
         report = Report(
             trial=self.trial.id,
             stage=place.stage,
@@ -187,8 +188,7 @@ class Run:
             stage_ended=stage_ended,
             finished=finished,
             exact=self.exact,
-            metrics={name: float(value) for name, value in progress.metrics.items()}
-            | {"diverged": diverged},
+            metrics={name: float(value) for name, value in metrics.items()},
             scores=scores,
         )
         if rung is not None:
