@@ -19,7 +19,8 @@ Result = dict[str, Any]
 PACKAGES = ("torch", "numpy", "gymnasium", "mujoco", "stable-baselines3", "ray", "envpool")
 NAMES = {
     "ours": "rigorl", "sb3": "Stable-Baselines3", "rllib": "RLlib", "sf": "Sample Factory 2.1.1",
-    "bare": "bare MuJoCo", "batch": "bare MuJoCo in step", "envpool": "EnvPool", "sync": "SyncVectorEnv", "async": "AsyncVectorEnv",
+    "bare": "bare MuJoCo", "batch": "bare MuJoCo in step", "envpool": "EnvPool",
+    "sync": "SyncVectorEnv", "async": "AsyncVectorEnv",
 }  # fmt: skip
 TITLES = {
     "ppo": "PPO, environment steps a second, learning included",
