@@ -70,7 +70,7 @@ class Config(Struct, frozen=True, forbid_unknown_fields=True):
     obs_clip: Positive = 10.0
     reward_clip: Positive = 10.0
     backward: Literal["written", "autograd"] = "written"
-    """Gradients written out in NumPy, or torch's: the same to rounding, and five times as fast.
+    """Gradients written out in NumPy, or torch's: the same to rounding, and four times as fast.
     On a GPU they are torch's."""
     reset_optimizer_at_switch: bool = False
     """Whether Adam forgets its moments when another task begins."""

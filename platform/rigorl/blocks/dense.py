@@ -2,7 +2,7 @@
 
 Tiny networks are slow for the number of kernels and what is done around each, not for
 arithmetic. Here a network's output and its gradient are a dozen NumPy calls into arrays that
-are there already; torch, asked the same, needs four times as long. The weights are those of
+are there already; torch, asked the same, needs several times as long. The weights are those of
 the torch module, in the same memory.
 
 Shapes: B batch, I inputs, O outputs of a layer.

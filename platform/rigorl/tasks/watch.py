@@ -29,17 +29,18 @@ class Believed(gym.Wrapper[Any, Any, Any, Any]):
     def __init__(self, env: gym.Env[Any, Any]) -> None:
         super().__init__(env)
         self._before: Any = None
+        self._simulated = False
 
     def reset(self, *, seed: int | None = None, options: Any = None) -> tuple[Any, dict[str, Any]]:
         obs, info = self.env.reset(seed=seed, options=options)
         self._before = copied(obs)
+        self._simulated = isinstance(getattr(self.unwrapped, "data", None), MjData)
         return self._before, info
 
     def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
         obs, reward, terminated, truncated, info = self.env.step(action)
-        data = getattr(self.unwrapped, "data", None)
-        lost = isinstance(data, MjData) and came_apart(data)
-        if lost or not (is_finite(obs) and is_finite(reward)):
+        bare: Any = self.unwrapped if self._simulated else None
+        if (bare and came_apart(bare.data)) or not (is_finite(obs) and is_finite(reward)):
             return self._before, np.zeros_like(reward), False, True, {**info, DIVERGED: True}
         self._before = copied(obs)
         return self._before, reward, terminated, truncated, info
@@ -81,6 +82,8 @@ def copied(obs: Any) -> Any:
 
 def is_finite(values: Any) -> bool:
     """Say whether all numbers of *values*, an element of a space, are."""
+    if isinstance(values, float):
+        return math.isfinite(values)
     if isinstance(values, Mapping):
         values = tuple(values.values())
     if isinstance(values, tuple):
