@@ -40,7 +40,8 @@ class Believed(gym.Wrapper[Any, Any, Any, Any]):
     def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
         obs, reward, terminated, truncated, info = self.env.step(action)
         bare: Any = self.unwrapped if self._simulated else None
-        if (bare and came_apart(bare.data)) or not (is_finite(obs) and is_finite(reward)):
+        apart = bare is not None and came_apart(bare.data)
+        if apart or not (is_finite(obs) and is_finite(reward)):
             return self._before, np.zeros_like(reward), False, True, {**info, DIVERGED: True}
         self._before = copied(obs)
         return self._before, reward, terminated, truncated, info
