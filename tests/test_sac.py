@@ -1,6 +1,7 @@
 """SAC, the agent. What every agent must keep is in test_agents.py, its blocks in test_soft.py."""
 
 import copy
+import math
 import pickle
 from functools import partial
 from pathlib import Path
@@ -15,10 +16,10 @@ from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
 from rigorl.agents import sac
 from rigorl.agents.sac import SAC, Config
-from rigorl.contract import Progress, Span
+from rigorl.contract import Progress, Span, configure
 from rigorl.errors import SpecError
 from rigorl.outside.in_process import Alone
-from rigorl.spec import TaskSpec
+from rigorl.spec import AgentSpec, TaskSpec
 from rigorl.tasks.world import World, WorldSpec
 
 SMALL = {"learning_starts": 8, "batch": 16, "hidden": (8,), "capacity": 64}
@@ -61,6 +62,10 @@ def test_spaces_it_cannot_use_are_refused(observation: Any, action: Any, message
 def test_a_replay_smaller_than_a_step_is_refused() -> None:
     with pytest.raises(SpecError, match=r"hold a step of all.*config.capacity"):
         sac.make(Config(capacity=3), WorldSpec(Box(0, 1), Box(-1, 1), 4, ()), 0)
+    with pytest.raises(SpecError, match=r"of 20 bytes do not; lower it.*config.capacity"):
+        sac.make(Config(capacity=10**14), WorldSpec(Box(0, 1), Box(-1, 1), 4, ()), 0)
+    with pytest.raises(SpecError, match=r"target_entropy is nan; write one.*config.target_entropy"):
+        configure(AgentSpec(name="sac", config={"target_entropy": math.nan}))
 
 
 @pytest.mark.parametrize(

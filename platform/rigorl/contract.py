@@ -24,6 +24,7 @@ POLICY = "policy.json"
 PLAYING = (
     "seeds.py",
     "spec.py",
+    "convert.py",
     "trial.py",
     "search.py",
     "contract.py",
@@ -187,7 +188,8 @@ def configure(agent: AgentSpec) -> msgspec.Struct:
     for key in known:
         value = getattr(config, key, None)
         if isinstance(value, float) and math.isnan(value):
-            raise SpecError(f"a setting must be a number, but {key} is nan", f"$.config.{key}")
+            law = f"a setting must be a number, but {key} is nan; write one"
+            raise SpecError(law, f"$.config.{key}")
     return config
 
 

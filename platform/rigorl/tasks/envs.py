@@ -202,9 +202,11 @@ def _fits(obs: Any, space: gym.Space[Any]) -> bool:
         case gym.spaces.Box():
             return bool(np.shape(obs) == space.shape)
         case gym.spaces.Dict():
-            return obs.keys() == space.keys() and all(_fits(obs[k], space[k]) for k in space)
+            same = isinstance(obs, Mapping) and obs.keys() == space.keys()
+            return same and all(_fits(obs[key], space[key]) for key in space)
         case gym.spaces.Tuple():
-            return len(obs) == len(space) and all(map(_fits, obs, space))
+            same = isinstance(obs, tuple | list) and len(obs) == len(space)
+            return same and all(map(_fits, obs, space))
         case _:
             return bool(space.contains(obs))
 
