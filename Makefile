@@ -48,6 +48,7 @@ check: setup
 	$(BIN)/rigorl check $$(find experiments -name '*.yaml' | sort)
 
 # Us against our peers in speed; three quarters of an hour. BENCH="--only worlds" does a part.
+# It fails if a bar is missed, and says which.
 bench: bench-setup
 	$(BIN)/python experiments/benchmarks/throughput.py $(BENCH)
 
