@@ -3,7 +3,6 @@
 import copy
 import pickle
 from collections.abc import Iterator
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ import torch
 from gymnasium.spaces import Box, Dict, Discrete, MultiDiscrete
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
+from helpers.learning import learn, world
 from rigorl.agents import ppo
 from rigorl.agents.ppo import PPO, Config, scheduled
 from rigorl.blocks.rollout import Episodes
@@ -27,24 +27,12 @@ SMALL = {"n_steps": 32, "minibatch": 48, "epochs": 2, "hidden": (8,)}
 IDS = ["CartPole-v1", "Pendulum-v1"]
 
 
-def world(env: str, seed: int = 0, **kwargs: Any) -> World:
-    envs = SyncVectorEnv(
-        [partial(gym.make, env, **kwargs)] * 4, autoreset_mode=AutoresetMode.SAME_STEP
-    )
-    envs.reset(seed=seed)
-    return World(TaskSpec(name="t", env=env), envs)
-
-
 def agent(place: World, seed: int = 0, **config: Any) -> PPO:
     envs = place.envs
     spaces = envs.single_observation_space, envs.single_action_space
     return ppo.make(
         Config(**{**SMALL, **config}), WorldSpec(*spaces, envs.num_envs, (place.task,)), seed
     )
-
-
-def learn(who: PPO, place: World, start: int, stop: int, stage: int = 0) -> list[Progress]:
-    return list(who.learn(place, Alone(), Span(stage, start, stop)))
 
 
 def test_schedules() -> None:
@@ -114,7 +102,7 @@ def test_taken_up_again_it_is_what_it_was(env: str, tmp_path: Path) -> None:
     whole.save(tmp_path)
     heir = agent(world(env), seed=5)
     heir.load(tmp_path)
-    assert learn(whole, world(env, 9), 128, 384) == learn(heir, world(env, 9), 128, 384)
+    assert learn(whole, world(env, seed=9), 128, 384) == learn(heir, world(env, seed=9), 128, 384)
     for name, part in whole._parts().items():
         for key, value in part.state().items():
             assert torch.equal(value, heir._parts()[name].state()[key])

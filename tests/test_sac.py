@@ -3,34 +3,24 @@
 import copy
 import math
 import pickle
-from functools import partial
 from pathlib import Path
 from typing import Any
 
-import gymnasium as gym
 import numpy as np
 import pytest
 import torch
 from gymnasium.spaces import Box, Dict, Discrete
-from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
+from helpers.learning import learn, world
 from rigorl.agents import sac
 from rigorl.agents.sac import SAC, Config
-from rigorl.contract import Progress, Span, configure
+from rigorl.contract import Span, configure
 from rigorl.errors import SpecError
 from rigorl.outside.in_process import Alone
-from rigorl.spec import AgentSpec, TaskSpec
+from rigorl.spec import AgentSpec
 from rigorl.tasks.world import World, WorldSpec
 
 SMALL = {"learning_starts": 8, "batch": 16, "hidden": (8,), "capacity": 64}
-
-
-def world(env: str = "Pendulum-v1", num_envs: int = 2, **kwargs: Any) -> World:
-    envs = SyncVectorEnv(
-        [partial(gym.make, env, **kwargs)] * num_envs, autoreset_mode=AutoresetMode.SAME_STEP
-    )
-    envs.reset(seed=0)
-    return World(TaskSpec(name="t", env=env), envs)
 
 
 def agent(place: World, seed: int = 0, **config: Any) -> SAC:
@@ -39,10 +29,6 @@ def agent(place: World, seed: int = 0, **config: Any) -> SAC:
     return sac.make(
         Config(**{**SMALL, **config}), WorldSpec(*spaces, envs.num_envs, (place.task,)), seed
     )
-
-
-def learn(who: SAC, place: World, start: int, stop: int, stage: int = 0) -> list[Progress]:
-    return list(who.learn(place, Alone(), Span(stage, start, stop)))
 
 
 @pytest.mark.parametrize(
@@ -79,7 +65,7 @@ def test_a_replay_smaller_than_a_step_is_refused() -> None:
     ],
 )
 def test_it_updates_as_often_as_it_is_told(config: dict[str, Any], updates: int) -> None:
-    place = world()
+    place = world("Pendulum-v1", 2)
     seen = learn(agent(place, **config), place, 0, 99)
     assert seen[-1].update == updates
     assert (seen[-1].step, seen[-1].safe) == (99, True)
@@ -89,7 +75,7 @@ def test_it_updates_as_often_as_it_is_told(config: dict[str, Any], updates: int)
 
 
 def test_it_remembers_where_a_time_limit_led_and_looks_beyond_it() -> None:
-    place = world(max_episode_steps=5, num_envs=1)
+    place = world("Pendulum-v1", 1, max_episode_steps=5)
     who = agent(place)
     seen = learn(who, place, 0, 12)
     rows_TR = who.replay._rows(0, 12)
@@ -115,18 +101,20 @@ def test_it_remembers_what_was_terminal() -> None:
 
 @pytest.mark.parametrize("config", [{}, {"update_ratio": 0.3, "train_every": 3}])
 def test_taken_up_again_it_is_what_it_was(config: dict[str, Any], tmp_path: Path) -> None:
-    whole = agent(world(), **config)
-    learn(whole, world(), 0, 90)  # more than the replay holds
+    whole = agent(world("Pendulum-v1", 2), **config)
+    learn(whole, world("Pendulum-v1", 2), 0, 90)  # more than the replay holds
     whole.save(tmp_path)
-    heir = agent(world(), seed=5, **config)
+    heir = agent(world("Pendulum-v1", 2), seed=5, **config)
     heir.load(tmp_path)
-    assert learn(whole, world(), 90, 140) == learn(heir, world(), 90, 140)
+    assert learn(whole, world("Pendulum-v1", 2), 90, 140) == learn(
+        heir, world("Pendulum-v1", 2), 90, 140
+    )
     assert torch.equal(whole.soft.weights, heir.soft.weights)
 
 
 def test_what_a_switch_forgets(tmp_path: Path) -> None:
     for reset in (False, True):
-        place = world()
+        place = world("Pendulum-v1", 2)
         who = agent(place, reset_replay_at_switch=reset, reset_optimizer_at_switch=reset)
         learn(who, place, 0, 20)
         learn(who, place, 10, 20, stage=1)  # taken up in the middle: no switch
@@ -138,13 +126,13 @@ def test_what_a_switch_forgets(tmp_path: Path) -> None:
 
 
 def test_the_number_of_threads_is_its_own() -> None:
-    place = world()
+    place = world("Pendulum-v1", 2)
     learn(agent(place, threads=2), place, 0, 20)
     assert torch.get_num_threads() == 1
 
 
 def test_a_policy_stands_alone(tmp_path: Path) -> None:
-    place = world()
+    place = world("Pendulum-v1", 2)
     who = agent(place)
     learn(who, place, 0, 20)
     policy = who.policies()["sac"]
@@ -166,7 +154,7 @@ def test_a_policy_stands_alone(tmp_path: Path) -> None:
 
 
 def test_a_loss_that_is_not_finite_is_told_at_once() -> None:
-    place = world()
+    place = world("Pendulum-v1", 2)
     who = agent(place)
     who.soft.weights[-1] = float("nan")  # of a critic
     seen = learn(who, place, 0, 20)

@@ -10,7 +10,7 @@ import json
 import math
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -107,10 +107,10 @@ def sb3_policy(envs: VecNormalize, model: PPO) -> Act:
     return act
 
 
-def examine(act: Act, env: str) -> list[float]:
-    """Return the return of an episode for each of EXAM_SEEDS."""
-    rooms = [gym.make(env) for _ in EXAM_SEEDS]
-    obs = np.stack([room.reset(seed=s)[0] for room, s in zip(rooms, EXAM_SEEDS, strict=True)])
+def examine(act: Act, env: str, seeds: Sequence[int] = EXAM_SEEDS) -> list[float]:
+    """Return the return of an episode for each of *seeds*."""
+    rooms = [gym.make(env) for _ in seeds]
+    obs = np.stack([room.reset(seed=s)[0] for room, s in zip(rooms, seeds, strict=True)])
     returns, running = [0.0] * len(rooms), set(range(len(rooms)))
     while running:
         actions = act(obs)

@@ -16,10 +16,10 @@ from functools import partial
 from typing import Any
 
 import gymnasium as gym
-import numpy as np
 import torch
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 from numpy.typing import NDArray
+from play_ppo import Act, examine
 from stable_baselines3 import SAC
 from stable_baselines3.common.callbacks import BaseCallback
 
@@ -40,8 +40,6 @@ SETTINGS = {
     "temperature": 1.0,
 }
 EXAM_SEEDS = range(1_000_000, 1_000_010)
-
-Act = Callable[[NDArray[Any]], NDArray[Any]]
 
 
 def now() -> list[float]:
@@ -66,7 +64,7 @@ class Clock:
             self.spent, self.since = [0.0, 0.0], now()
         if step % self.every == 0 or step == self.steps:
             self.spent = [a + b - c for a, b, c in zip(self.spent, now(), self.since, strict=True)]
-            self.curve.append((step, examine(policy(), self.env)))
+            self.curve.append((step, examine(policy(), self.env, EXAM_SEEDS)))
             self.since = now()
 
 
@@ -112,21 +110,6 @@ def sb3(env: str, seed: int, steps: int, threads: int, clock: Clock) -> None:
             return True
 
     model.learn(steps, Told())
-
-
-def examine(act: Act, env: str) -> list[float]:
-    """Return the return of an episode for each of EXAM_SEEDS."""
-    rooms = [gym.make(env) for _ in EXAM_SEEDS]
-    obs = np.stack([room.reset(seed=s)[0] for room, s in zip(rooms, EXAM_SEEDS, strict=True)])
-    returns, running = [0.0] * len(rooms), set(range(len(rooms)))
-    while running:
-        actions = act(obs)
-        for i in tuple(running):
-            obs[i], reward, terminated, truncated, _ = rooms[i].step(actions[i])
-            returns[i] += float(reward)
-            if terminated or truncated:
-                running.remove(i)
-    return returns
 
 
 def main() -> None:

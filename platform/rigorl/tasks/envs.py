@@ -40,7 +40,7 @@ def _make(task: TaskSpec) -> gym.Env[Any, Any]:
     """Return Gymnasium's environment, its physics altered."""
     _check_id(task.env)
     try:
-        # Gymnasium's checker only prints; what must not be, the watch and the exam refuse.
+        # Gymnasium's checker only prints; `try_out` refuses, and `Believed` ends the episode.
         env = gym.make(task.env, **{"disable_env_checker": True, **task.kwargs})
     except (ImportError, gym.error.DependencyNotInstalled) as error:
         raise SpecError(
