@@ -35,6 +35,7 @@ PLAYING = (
 """The rooms whose code may change what a trial reports."""
 I = TypeVar("I")  # noqa: E741
 R = TypeVar("R")
+V = TypeVar("V")
 
 
 class Span(NamedTuple):
@@ -65,7 +66,18 @@ class Progress(NamedTuple):
 class Crew(Protocol):
     """The one way to spread work inside a trial. Randomness comes only from the item."""
 
-    def submit(self, function: Callable[[I], R], item: I) -> "Future[R]": ...
+    @property
+    def size(self) -> int:
+        """Items that are worked on at the same time, beside the caller; 0: it does all itself."""
+
+    def share(self, value: V) -> V:
+        """Return what may stand for *value* as a field of items: it travels once, not with each.
+
+        A function finds the value itself there. *value* must not change any more.
+        """
+
+    def submit(self, function: Callable[[I], R], item: I) -> "Future[R]":
+        """Work on *item* as soon as a member is free. Wait here while too much is waiting."""
 
     def map(self, function: Callable[[I], R], items: Iterable[I]) -> Iterator[R]:
         """Yield the results in the order of *items*."""

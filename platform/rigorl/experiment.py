@@ -102,7 +102,9 @@ def _stories(
         if arm in _needed_for_tuning(spec):
             tune = _on_tuning_seeds(spec, arm, chosen, journal)
             yield Story(f"{arm}:tune", frozenset(waits | _tunes(waits)), tune)
-        yield Story(arm, frozenset(waits | _tunes(waits)), _arm(spec, arm, chosen, journal, ask))
+        waves = _arm(spec, arm, chosen, journal, ask)
+        searches = spec.arms[arm].search is not None
+        yield Story(arm, frozenset(waits | _tunes(waits)), waves, searches)
     yield Story(":random", frozenset(), _random(spec, journal))
 
 

@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 
 from msgspec import Meta, Struct
 
+from rigorl.resources import ExamSpec, Needs, PlacementSpec, needs
 from rigorl.seeds import SeedPlan
 
 Count = Annotated[int, Meta(gt=0)]
@@ -226,6 +227,13 @@ class Experiment(Spec, frozen=True):
     seeds: SeedPlan
     windows: tuple[Annotated[int, Meta(ge=2)], ...] = (10, 100)
     """Lengths, in evaluations, of the windows of windowed forgetting and plasticity."""
+    exam: ExamSpec = ExamSpec()
+    placement: PlacementSpec = PlacementSpec()
+
+    @property
+    def needs(self) -> tuple[Needs, ...]:
+        """What the processes of one trial need: its learner first, then its crew."""
+        return needs(self.budget.cpus, self.budget.gpus, self.placement, self.exam)
 
     def __post_init__(self) -> None:
         names = [task.name for task in self.tasks]

@@ -18,12 +18,18 @@ from rigorl.trial import Beat, Bundle, Event, Failure, Report, Start, Trial
 Config = Mapping[str, Any]
 I = TypeVar("I")  # noqa: E741
 R = TypeVar("R")
+V = TypeVar("V")
 PULSE = 1.0
 """Seconds between two beats of one bundle."""
 
 
 class Alone:
-    """A crew of one: work is done where it is asked for, and at once."""
+    """A crew of nobody: work is done where it is asked for, and at once."""
+
+    size = 0
+
+    def share(self, value: V) -> V:
+        return value
 
     def submit(self, function: Callable[[I], R], item: I) -> "Future[R]":
         future: Future[R] = Future()
