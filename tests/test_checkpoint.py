@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from helpers.trials import encoded, trial, until_saved
-from rigorl import checkpoint
 from rigorl.checkpoint import MANIFEST, PLACE, appearing, verify
+from rigorl.checkpoint.sealed import seal
 from rigorl.errors import StorageError
 from rigorl.outside.in_process import Alone
 from rigorl.run import play
@@ -60,7 +60,7 @@ def garble(folder: Path) -> None:
     """Put nonsense where the place was, as somebody would who knows how to seal it."""
     (folder / PLACE).write_bytes(b"\xc1 nonsense")
     (folder / MANIFEST).unlink()
-    checkpoint._seal(folder)
+    seal(folder)
 
 
 HARMS: list[tuple[Harm, str]] = [

@@ -29,6 +29,7 @@ def test_every_shipped_experiment_is_named_after_its_file(path: Path) -> None:
 
 def test_the_core_needs_neither_torch_nor_a_foreign_system() -> None:
     foreign = ["torch", "ray", "mlflow", "optuna", "yaml", "sqlalchemy", "plotly", "pandas"]
+    foreign += ["pyarrow"]
     code = (
         f"import sys; sys.modules.update(dict.fromkeys({foreign}));"
         "import rigorl.experiment, rigorl.run, rigorl.report;"

@@ -11,7 +11,8 @@ import pytest
 from helpers.trials import encoded, trial, until_saved
 from rigorl import checkpoint
 from rigorl.blocks import replay
-from rigorl.checkpoint import MANIFEST, Place, appearing, verify
+from rigorl.checkpoint import MANIFEST, Folder, Place, appearing, verify
+from rigorl.errors import StorageError
 from rigorl.outside.in_process import Alone
 from rigorl.run import play
 from rigorl.spec import AgentSpec
@@ -165,11 +166,14 @@ def test_a_draft_that_fails_takes_nothing_from_the_one_it_shares_with(tmp_path: 
         assert (folder / "in" / "1.segment").read_bytes() == b"one"
         raise OSError(errno.ENOSPC, "full")
 
-    first = checkpoint.write(tmp_path, Place(step=1), save)
-    with pytest.raises(checkpoint.StorageError):
-        checkpoint.write(tmp_path, Place(step=2), fail, first)
+    store = Folder(tmp_path)
+    name = checkpoint.write(store, Place(step=1), save)
+    first = tmp_path / name
+    with pytest.raises(StorageError):
+        checkpoint.write(store, Place(step=2), fail, name)
     assert verify(first) is None
-    second = checkpoint.write(tmp_path, Place(step=2), lambda f: (f / "0.segment").unlink(), first)
+    again = checkpoint.write(store, Place(step=2), lambda f: (f / "0.segment").unlink(), name)
+    second = tmp_path / again
     assert verify(second) is None
     assert sorted(path.name for path in second.rglob("*.segment")) == ["1.segment"]
     assert "0.segment" not in (second / MANIFEST).read_text()
@@ -182,12 +186,13 @@ def test_what_is_gone_is_not_shared(lost: str, tmp_path: Path) -> None:
         if not (folder / "0.segment").exists():
             (folder / "0.segment").write_bytes(b"zero")
 
-    first = checkpoint.write(tmp_path, Place(step=1), save)
+    name = checkpoint.write(Folder(tmp_path), Place(step=1), save)
+    first = tmp_path / name
     if lost == ".":
         shutil.rmtree(first)
     else:
         (first / lost).unlink()
-    second = checkpoint.write(tmp_path, Place(step=2), save, first)
+    second = tmp_path / checkpoint.write(Folder(tmp_path), Place(step=2), save, name)
     assert verify(second) is None
     assert (second / "0.segment").read_bytes() == b"zero"
 

@@ -18,7 +18,7 @@ from gymnasium.spaces import Box
 
 from rigorl import checkpoint
 from rigorl.agents import sac
-from rigorl.checkpoint import Place
+from rigorl.checkpoint import Folder, Place
 from rigorl.tasks.world import WorldSpec
 
 HERE = Path(__file__).parent
@@ -51,19 +51,20 @@ def main() -> None:
     agent = sac.make(sac.Config(), WorldSpec(*spaces, 1, ()), 0)
     last, number = None, 0
     print("| transitions | sharing, ms | written, MB | whole, ms | written, MB |\n|" + " --- |" * 5)
-    with tempfile.TemporaryDirectory(dir=HERE, prefix=".storage-") as storage:
+    with tempfile.TemporaryDirectory(dir=HERE, prefix=".storage-") as folder:
+        storage, store = Path(folder), Folder(Path(folder))
         for size in SIZES:
             fill(agent, size - args.new - agent.replay.added)
-            last = checkpoint.write(Path(storage), Place(step=number), agent.save, last)
+            last = checkpoint.write(store, Place(step=number), agent.save, last)
             seen = []
             for _ in range(args.repeats):
                 fill(agent, args.new)
                 for since in (None, last):  # the one that shares stays
-                    known = {path.stat().st_ino for path in last.iterdir()}
+                    known = {path.stat().st_ino for path in (storage / last).iterdir()}
                     number += 1
                     clock = time.perf_counter()
-                    new = checkpoint.write(Path(storage), Place(step=number), agent.save, since)
-                    seen.append((time.perf_counter() - clock, written(new, known)))
+                    new = checkpoint.write(store, Place(step=number), agent.save, since)
+                    seen.append((time.perf_counter() - clock, written(storage / new, known)))
                     os.sync()
                 last = new
             (whole, all_bytes), (share, new_bytes) = (

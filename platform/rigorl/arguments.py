@@ -60,6 +60,13 @@ def _run(verb: argparse.ArgumentParser) -> None:
     _spec(verb)
     _homely(verb)
     _json(verb)
+    verb.add_argument(
+        "--storage",
+        default=os.environ.get("RIGORL_STORAGE", ""),
+        metavar="URL",
+        help="what trials keep, for every node to see: a folder, or s3://bucket/prefix "
+        "(default: RIGORL_STORAGE or in home)",
+    )
     verb.add_argument("--local", action="store_true", help="in this process, without Ray")
     verb.add_argument(
         "--accept-code",

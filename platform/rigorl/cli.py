@@ -77,12 +77,12 @@ def check(args: argparse.Namespace) -> int:
 
 def run(args: argparse.Namespace) -> int:
     """Tune, examine and judge; run again, do only what is left."""
-    spec = _checked(args)
+    spec, store = _checked(args), opening.store(args)
     with closing(opening.journal(args)) as journal:
         if args.fork:
             spec = _fork(spec, journal)
         if args.verb == "resume":
-            _say(telling.resumed(args, spec, journal))
+            _say(telling.resumed(spec, journal, store))
         verdict = _play(args, spec, journal)
         crash.point("verdict")
         _print(report.as_json(verdict) if args.json else report.markdown(verdict))

@@ -8,9 +8,10 @@ from typing import Any
 import msgspec
 
 from rigorl import experiment
+from rigorl.checkpoint import Store
 from rigorl.errors import IncompleteResults, SpecError
 from rigorl.experiment import Cluster
-from rigorl.outside import yaml_file
+from rigorl.outside import bucket, yaml_file
 from rigorl.outside.in_process import InProcess
 from rigorl.outside.journal import SqlJournal, at_home
 from rigorl.spec import Experiment
@@ -31,8 +32,17 @@ def known_journal(args: argparse.Namespace) -> SqlJournal:
     return journal(args)
 
 
+def store(args: argparse.Namespace) -> Store:
+    """Open what trials keep; nothing is asked of it yet."""
+    return bucket.opened(_storage(args))
+
+
+def _storage(args: argparse.Namespace) -> str:
+    return args.storage or str(args.home / "trials")
+
+
 def cluster(args: argparse.Namespace, spec: Experiment) -> Cluster:
-    storage = args.home / "trials"
+    storage = _storage(args)
     if args.local:
         return InProcess(storage, args.stop)
     from rigorl.outside.ray_tune import RayTune  # noqa: PLC0415  Ray, or one process

@@ -3,13 +3,13 @@
 import math
 import time
 from collections.abc import Generator, Iterator, Mapping
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from socket import gethostname
 
 from rigorl import checkpoint, contract, crash, search
-from rigorl.checkpoint import Found, Place
+from rigorl.checkpoint import POLICIES, Store
 from rigorl.contract import Crew, Progress, Span
 from rigorl.errors import IncompleteResults, StorageError, TrialFailed
 from rigorl.seeds import integer
@@ -27,23 +27,22 @@ class Run:
     so a run that was interrupted is, to the bit, the run that was not.
     """
 
-    def __init__(self, trial: Trial, crew: Crew, storage: Path | None = None) -> None:
+    def __init__(self, trial: Trial, crew: Crew, storage: Path | Store | None = None) -> None:
         self.trial, self.crew, self._closing = trial, crew, False
-        self.folder = storage / trial.id if storage else None
-        found = checkpoint.newest(self.folder) if self.folder else Found(Place())
-        self.last = found.folder
-        self.place = place = found.place
+        whole = checkpoint.as_store(storage)
+        self.store = whole.below(trial.id) if whole else None
         self.seconds = {"learn": 0.0, "exam": 0.0, "checkpoint": 0.0}
         self.exact = not getattr(contract.find(trial.agent.name), "inexact", False)
         world = world_spec(trial.tasks, trial.budget.num_envs)
         world = replace(world, given=trial.after is not None, gpus=trial.budget.gpus)
         self.agent = contract.make(trial.agent, world, integer(trial.seed, "agent"))
-        self.given = _given(trial, storage)
-        if found.folder and not self.finished:
-            self.agent.load(found.folder)
-        self.start = Start(
-            trial=trial.id, stage=place.stage, step=place.step, host=gethostname(), note=found.note
-        )
+        self.given = _given(trial, whole)
+        with checkpoint.newest(self.store) as found:
+            self.last, self.place = found.name, found.place
+            if found.folder and not self.finished:
+                self.agent.load(found.folder)
+        stage, step, host = self.place.stage, self.place.step, gethostname()
+        self.start = Start(trial=trial.id, stage=stage, step=step, host=host, note=found.note)
         self.recovered = tuple(self.place.unsaved)
         """Reports that came with the checkpoint; hand them on before going on."""
         self._events = self._play()
@@ -215,13 +214,13 @@ class Run:
 
     def _save(self) -> None:
         """Write a checkpoint; before the last one, the final policies."""
-        if self.folder is not None:
+        if self.store is not None:
             with self._spending("checkpoint"):
                 if self.finished:
-                    with checkpoint.appearing(self.folder / "policies") as draft:
+                    with self.store.appearing(POLICIES) as draft:
                         contract.save_policies(self.agent.policies(), draft)
                 save = None if self.finished else self.agent.save
-                self.last = checkpoint.write(self.folder, self.place, save, self.last)
+                self.last = checkpoint.write(self.store, self.place, save, self.last)
         self.place.unsaved = []
 
     @contextmanager
@@ -233,7 +232,7 @@ class Run:
             self.seconds[on] += time.perf_counter() - clock
 
 
-def play(bundle: Bundle, crew: Crew, storage: Path | None) -> Iterator[Event]:
+def play(bundle: Bundle, crew: Crew, storage: Path | Store | None) -> Iterator[Event]:
     """Play the trials of *bundle* in lockstep, one rung at a time; stop below the bars.
 
     A trial that fails ends its bundle: a candidate that breaks on one seed is broken.
@@ -281,20 +280,21 @@ def _falls_behind(bars: Mapping[int, float], runs: list[Run]) -> bool:
     return search.mean([run.place.values[rung] for run in runs]) < bars[rung]
 
 
-def _given(trial: Trial, storage: Path | None) -> dict[str, Policy]:
+def _given(trial: Trial, storage: Store | None) -> dict[str, Policy]:
     if trial.after is None:
         return {}
-    folder = storage / trial.after / "policies" if storage else None
-    if folder is None or not folder.exists():
-        raise IncompleteResults(
-            f"trial {trial.id} must be given the policies of trial {trial.after}, but there are "
-            f"none at {folder}; play that one first, and keep its storage"
-        )
-    fault = checkpoint.verify(folder)
-    if fault is not None:
-        raise StorageError(
-            f"the final policies of trial {trial.after} must be as they were written, for trial "
-            f"{trial.id} comes after it, but {folder}: {fault}; put a copy of them there, or "
-            "play the study in another place with --home"
-        )
-    return contract.load_policies(folder)
+    store = storage.below(trial.after) if storage else None
+    with store.lent(POLICIES) if store else nullcontext() as folder:
+        if folder is None:
+            raise IncompleteResults(
+                f"trial {trial.id} must be given the policies of trial {trial.after}, but {store} "
+                "holds none; play that one first, and keep its storage"
+            )
+        fault = checkpoint.verify(folder)
+        if fault is not None:
+            raise StorageError(
+                f"the final policies of trial {trial.after} must be as they were written, for "
+                f"trial {trial.id} comes after it, but {store}/{POLICIES}: {fault}; put a copy of "
+                "them there, or play the study in another place with --home or --storage"
+            )
+        return contract.load_policies(folder)

@@ -1,6 +1,7 @@
 """What the front door tells: pages and pictures, what is kept, what to try next."""
 
 import argparse
+import shlex
 import sys
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,7 @@ from typing import Any
 from rigorl import checkpoint, plan, report
 from rigorl.analysis.curves import Curve
 from rigorl.analysis.verdict import Verdict
+from rigorl.checkpoint import Store
 from rigorl.outside import live
 from rigorl.outside.journal import SqlJournal, State
 from rigorl.spec import Experiment
@@ -48,13 +50,11 @@ def status(name: str, journal: SqlJournal) -> dict[str, Any]:
     return {"state": journal.state(name), "arms": arms}
 
 
-def resumed(args: argparse.Namespace, spec: Experiment, journal: SqlJournal) -> str:
+def resumed(spec: Experiment, journal: SqlJournal, store: Store) -> str:
     """Say what is kept, what goes on, and what begins anew."""
     states = journal.states(spec.name)
     open_ = [state for state in states if not state.finished and not _is_settled(state)]
-    saved = {
-        s.trial.id for s in open_ if checkpoint.newest(args.home / "trials" / s.trial.id).folder
-    }
+    saved = {s.trial.id for s in open_ if checkpoint.checkpoints(store.below(s.trial.id))}
     lines = {
         s.trial.id: f"{s.trial.arm}, {s.trial.phase} seed {s.trial.seed}, "
         f"task {s.stage + 1} of {len(s.trial.tasks)}, last seen at step {s.step:,}"
@@ -77,6 +77,7 @@ def next_steps(args: argparse.Namespace, spec: Experiment) -> str:
     home = "" if args.home == Path(".rigorl") else f" --home {args.home}"
     changes = [*args.set, f"name={spec.name}"] if args.fork else args.set
     same = f"{args.spec}{''.join(f' --set {change!r}' for change in changes)}{home}"
+    storage = f" --storage {shlex.quote(args.storage)}" if args.storage else ""
     rigorl = sys.argv[0] if Path(sys.argv[0]).name == "rigorl" else "rigorl"
     return "\n".join(
         [
@@ -86,6 +87,6 @@ def next_steps(args: argparse.Namespace, spec: Experiment) -> str:
             if args.mlflow != "none"
             else f"  {rigorl} status{home}    how far every study is",
             f"  {rigorl} report {same} --html report.html    verdict and curves",
-            f"  {rigorl} run {same}    again: it plays nothing twice",
+            f"  {rigorl} run {same}{storage}    again: it plays nothing twice",
         ]
     )

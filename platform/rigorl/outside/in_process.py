@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from rigorl import search
+from rigorl.checkpoint import try_out
 from rigorl.errors import DivergedError
+from rigorl.outside import bucket
 from rigorl.outside.signals import Stop
 from rigorl.plan import Agenda
 from rigorl.run import play
@@ -43,12 +45,14 @@ class Alone:
 class InProcess:
     """A cluster of one. A mistake in an agent comes out as it is, for the debugger to see."""
 
-    def __init__(self, storage: Path | None = None, stop: Stop | None = None) -> None:
+    def __init__(self, storage: Path | str | None = None, stop: Stop | None = None) -> None:
         self.storage, self.stop = storage, stop or Stop()
 
     def play(
         self, agenda: Agenda, record: Callable[[Sequence[Trial], Sequence[Event]], None]
     ) -> None:
+        if self.storage and not agenda.over:
+            try_out(bucket.opened(self.storage, bucket.AT_FIRST))
         while not self.stop.asked and (bundle := agenda.take()) is not None:
             for events in pulses(bundle, self.storage):
                 record(bundle.trials, events)
@@ -59,13 +63,14 @@ class InProcess:
         self.stop.end()
 
 
-def pulses(bundle: Bundle, storage: Path | None) -> Generator[list[Event]]:
+def pulses(bundle: Bundle, storage: Path | str | None) -> Generator[list[Event]]:
     """Play *bundle* and yield what happens: beats once in a while, all else at once.
 
     A beat that tells of a checkpoint is not held back: then a stop costs least.
     """
     pulse = time.monotonic()
-    for event in play(bundle, Alone(), storage):
+    store = bucket.opened(storage) if storage else None
+    for event in play(bundle, Alone(), store):
         now = not isinstance(event, Beat) or event.saved
         if now or time.monotonic() - pulse >= PULSE:
             pulse = time.monotonic()

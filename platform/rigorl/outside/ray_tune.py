@@ -7,8 +7,10 @@ a bundle knows its own bars, and a run finds its own checkpoint by its trial's i
 
 import os
 import signal
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import msgspec
@@ -16,7 +18,9 @@ import ray
 from ray import tune
 from ray.tune.search import Searcher
 
+from rigorl.checkpoint import try_out
 from rigorl.errors import RigorlError, SpecError
+from rigorl.outside import bucket
 from rigorl.outside.in_process import pulses
 from rigorl.outside.signals import Stop
 from rigorl.plan import Agenda
@@ -39,7 +43,7 @@ QUIET = {
 class Player(tune.Trainable):  # type: ignore[misc]
     """Ray actor: plays the bundle of its config, a pulse a step."""
 
-    def setup(self, config: dict[str, Any], storage: Path) -> None:
+    def setup(self, config: dict[str, Any], storage: str) -> None:
         self.storage = storage
         self.reset_config(config)
 
@@ -169,20 +173,26 @@ class RayTune:
     """A cluster: the one that RAY_ADDRESS names, or else this machine, started on demand."""
 
     def __init__(
-        self, storage: Path, cpus: float = 1.0, gpus: float = 0.0, stop: Stop | None = None
+        self,
+        storage: Path | str,
+        cpus: float = 1.0,
+        gpus: float = 0.0,
+        stop: Stop | None = None,
     ) -> None:
-        self.storage, self.stop = storage.absolute(), stop or Stop()
+        self.storage, self.stop = bucket.located(storage), stop or Stop()
         self.resources = {"cpu": cpus, "gpu": gpus}
 
     def play(self, agenda: Agenda, record: Record) -> None:
         if agenda.over:
             return  # Ray need not start for nothing
+        try_out(bucket.opened(self.storage, bucket.AT_FIRST))
         ours = _connect()
         ask = Ask(agenda, record, self.stop)
         try:
             if ours:
                 self._check_room()
-            self._fit(ask)
+            with _room(self.storage) as room:
+                self._fit(ask, room)
         finally:
             if ours:
                 ray.shutdown()
@@ -202,13 +212,13 @@ class RayTune:
                     f"$.budget.{key}s",
                 )
 
-    def _fit(self, ask: Ask) -> None:
+    def _fit(self, ask: Ask, room: str) -> None:
         player = tune.with_parameters(Player, storage=self.storage)
         tune.Tuner(
             tune.with_resources(player, self.resources),
             run_config=tune.RunConfig(
                 name="tune",
-                storage_path=str(self.storage),
+                storage_path=room,
                 callbacks=[Mourner(ask)],
                 failure_config=tune.FailureConfig(max_failures=FAILURES),
                 stop=Enough(ask),
@@ -248,6 +258,16 @@ def _connect() -> bool:
         ) from error
     signal.signal(signal.SIGTERM, handler)  # Ray puts its own there
     return True
+
+
+@contextmanager
+def _room(storage: str) -> Iterator[str]:
+    """Lend room for what Tune writes and nobody reads: not in a bucket, where it would cost."""
+    if "://" not in storage:
+        yield storage
+        return
+    with TemporaryDirectory(prefix="rigorl-tune-") as room:
+        yield room
 
 
 def _name(trial: Any) -> str:
