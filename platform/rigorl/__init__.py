@@ -13,7 +13,7 @@ Read the house from the ground up; a file imports only from lines above its own.
     search      how a configuration is chosen
     growth      what a study may become
     contract    what the platform asks of an algorithm
-    checkpoint  where a run stands, in folders that are there whole or not at all
+    checkpoint  where a run stands, kept so that it is there whole or not at all
     blocks      parts that agents are built of
     analysis    reports -> numbers one may print
     agents      one file, one algorithm

@@ -47,7 +47,7 @@ class TrialFailed(RigorlError):  # noqa: N818
 
 
 class StorageError(RigorlError):
-    """What a trial keeps on the disk cannot be written, or is not what was written."""
+    """What a trial keeps cannot be written or read, or is not what was written."""
 
 
 class JournalError(RigorlError):

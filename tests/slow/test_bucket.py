@@ -329,6 +329,19 @@ def test_what_is_gone_has_no_stand_in(s3: S3, root: str, store: Store) -> None:
         assert verify(folder) is None
 
 
+def test_a_place_may_be_written_twice(s3: S3, store: Store) -> None:
+    def save(folder: Path) -> None:
+        if not (folder / "0.segment").exists():
+            (folder / "0.segment").write_bytes(b"zero")
+
+    first = checkpoint.write(store, Place(step=1), save)
+    assert checkpoint.write(store, Place(step=1), save, first) == first
+    with store.lent(first) as folder:
+        assert folder is not None
+        assert verify(folder) is None
+        assert (folder / "0.segment").read_bytes() == b"zero"
+
+
 def test_a_draft_that_fails_leaves_what_stood(s3: S3, root: str, store: Store) -> None:
     def fail(folder: Path) -> None:
         (folder / "half").write_bytes(b"half")

@@ -5,6 +5,7 @@ read, tested and trusted without Ray, MLflow, Optuna or a database.
 
     yaml_file      YAML -> Experiment, with an address for every mistake
     in_process     a cluster of one, and a journal that forgets
+    bucket         what trials keep, in an object store: pyarrow
     journal        the truth: SQLAlchemy
     optuna_ask     what a search tries next
     ray_tune       a cluster: Ray Tune
