@@ -13,7 +13,17 @@ from rigorl.plan import Agenda
 from rigorl.run import play
 from rigorl.search import Standing
 from rigorl.spec import Experiment
-from rigorl.trial import Beat, Bundle, Event, Failure, Report, Start, Trial
+from rigorl.trial import (
+    Beat,
+    Bundle,
+    Event,
+    Failure,
+    Report,
+    Start,
+    Trial,
+    Trouble,
+    Waiting,
+)
 
 Config = Mapping[str, Any]
 I = TypeVar("I")  # noqa: E741
@@ -95,7 +105,7 @@ class Memory:
                     self.failed[event.trial] = event
                 case Report():
                     self._insert_or_compare(event)
-                case Beat() | Start():
+                case Beat() | Start() | Trouble() | Waiting():
                     pass
 
     def _insert_or_compare(self, report: Report) -> None:
