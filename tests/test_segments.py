@@ -12,8 +12,8 @@ from helpers.trials import encoded, trial, until_saved
 from rigorl import checkpoint
 from rigorl.blocks import replay
 from rigorl.checkpoint import MANIFEST, Place, appearing, verify
+from rigorl.lockstep import play
 from rigorl.outside.in_process import Alone
-from rigorl.run import play
 from rigorl.spec import AgentSpec
 from rigorl.trial import Bundle, Start
 

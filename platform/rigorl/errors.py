@@ -43,7 +43,12 @@ class IncompleteResults(RigorlError):  # noqa: N818
 
 
 class TrialFailed(RigorlError):  # noqa: N818
-    """A trial ended in nonsense; trying it again would end the same way."""
+    """A trial ended in nonsense; trying it again would end the same way.
+
+    `place` is the stage and step of what failed, if that is not where the trial stands.
+    """
+
+    place: tuple[int, int] | None = None
 
 
 class StorageError(RigorlError):

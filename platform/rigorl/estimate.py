@@ -14,6 +14,7 @@ from rigorl import plan, search
 from rigorl.contract import Crew
 from rigorl.run import Run
 from rigorl.spec import Experiment
+from rigorl.tasks.exam import examine, order
 from rigorl.trial import Report, Trial
 
 TASTE = 2.0
@@ -77,12 +78,19 @@ def taste(trial: Trial, crew: Crew) -> Speed:
             break
     made = run.place.step if not run.finished else steps
     learned = max(run.seconds["learn"], 1e-9)
-    if not exams:
-        run.examine()
+    spent = run.seconds["exam"] / exams if exams else _examine(run)
     growth = max(0, _checkpoint_bytes(run) - newborn) / max(made, 1)
-    exam = run.seconds["exam"] / max(exams, 1) * len(trial.tasks)
+    exam = spent * len(trial.tasks)
     run.close()
     return Speed(made / learned, exam, newborn, growth, size * len(trial.tasks))
+
+
+def _examine(run: Run) -> float:
+    """Return the seconds that an exam on the first task takes."""
+    trial, start = run.trial, time.perf_counter()
+    for policy in run.agent.policies().values():
+        examine(order(trial.tasks[0], policy, trial.budget, trial.seed))
+    return time.perf_counter() - start
 
 
 def _checkpoint_bytes(run: Run) -> int:

@@ -8,9 +8,9 @@ from typing import Any, TypeVar
 
 from rigorl import search
 from rigorl.errors import DivergedError
+from rigorl.lockstep import play
 from rigorl.outside.signals import Stop
 from rigorl.plan import Agenda
-from rigorl.run import play
 from rigorl.search import Standing
 from rigorl.spec import Experiment
 from rigorl.trial import (
