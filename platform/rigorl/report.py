@@ -153,7 +153,9 @@ def status(found: Mapping[str, Mapping[str, Any]]) -> str:
         ]
         head = ["arm, phase", "finished", "running", "failed", "steps", "score"]
         state = STATES.get(known["state"], known["state"])
-        pages.append(f"# {study}: {state}\n\n{table(head, rows)}\n")
+        behind = known["mlflow_behind"]
+        lag = f"\nMLflow is {behind:,} reports behind.\n" if behind else ""
+        pages.append(f"# {study}: {state}\n\n{table(head, rows)}\n{lag}")
     return "\n".join(pages) or "nothing was run yet\n"
 
 
