@@ -4,5 +4,6 @@ Ray is asked to place processes, to carry bytes between them and to say when one
 is played, in which order, and what becomes of it when something dies is decided here.
 
     crew    the members that work for one trial: `RayCrew`
+    deaths  why one of them is gone, in words
     parcel  how an item gets to a member, and what comes of it gets back
 """

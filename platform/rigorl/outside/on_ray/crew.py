@@ -5,6 +5,7 @@ members are busy while the learner computes, and a result depends on its item al
 that dies is replaced where it was, and its item goes first in the line.
 """
 
+import sys
 import threading
 import weakref
 from collections import deque
@@ -16,7 +17,7 @@ import ray
 from ray.exceptions import RayError, RayTaskError
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
-from rigorl.errors import CrewError
+from rigorl.outside.on_ray.deaths import deserted, died, in_words
 from rigorl.outside.on_ray.parcel import Parcel, Reply, Shared, There, pack, unpack, work
 from rigorl.resources import Needs
 
@@ -27,6 +28,9 @@ AHEAD = 4
 """Items for each member that may be on their way: one is worked on, others wait for their turn."""
 TRIES = 3
 """How many members may die of one item, and how often a member may fail to start in a row."""
+TURN = 0.0005
+"""Seconds after which Python lets another thread have its turn. With 0.005, as it comes, a member
+waits 10 ms for its next item while the learner is busy in Python."""
 PATIENCE = 5.0
 """Seconds that `close` waits for the threads."""
 
@@ -131,6 +135,7 @@ class RayCrew:
         """Start all members, if this has not been done; a thread each waits for them."""
         if self._over or self._members:
             return
+        sys.setswitchinterval(min(TURN, sys.getswitchinterval()))
         self._members = [self._hire(seat) for seat in range(self.size)]
         for seat in range(self.size):
             thread = threading.Thread(
@@ -157,7 +162,7 @@ class RayCrew:
             "memory": needs.memory or None,
             "resources": dict(needs.resources),
             "max_restarts": 0,  # a member that dies is replaced here
-            "runtime_env": {"env_vars": {"OMP_NUM_THREADS": "1"}},  # as the learner: bits depend on it
+            "runtime_env": {"env_vars": {"OMP_NUM_THREADS": "1"}},  # as has the learner
         }
         if self._group and self.first_bundle is not None:
             options["scheduling_strategy"] = PlacementGroupSchedulingStrategy(
@@ -223,7 +228,7 @@ class RayCrew:
         """Put *job* first in the line again, unless too many have died of it."""
         job.deaths.append(in_words(error))
         if len(job.deaths) >= TRIES:
-            self._settle(job, Reply(None, _died(job.deaths)))
+            self._settle(job, Reply(None, died(job.deaths)))
             return
         with self._work:
             if job in self._open:
@@ -242,7 +247,7 @@ class RayCrew:
             self._serving -= 1
             if self._serving or self._over:
                 return
-        error = _died(failed)
+        error = deserted(failed)
         for job in self._end(error):
             _tell(job, Reply(None, error))
 
@@ -254,17 +259,3 @@ def _tell(job: Job, reply: Reply) -> None:
         job.future.set_result(reply.result)
     else:
         job.future.set_exception(reply.error)
-
-
-def _died(causes: list[str]) -> CrewError:
-    return CrewError(
-        f"a member of a crew must live until its item is done, but {len(causes)} died in a row: "
-        f"{'; then '.join(dict.fromkeys(causes))}; give the crew more memory, or "
-        "play the item alone to see it crash (Ray's logs say more)"
-    )
-
-
-def in_words(error: RayError) -> str:
-    """Return why a member is gone, as far as Ray knows."""
-    said = str(error)
-    return said

@@ -6,9 +6,9 @@ stay out of them: Ray carries these, once to each node.
 """
 
 import io
-import pickle  # noqa: S403  between the processes of one trial, which trust each other
+import pickle
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from ray import ObjectRef
@@ -99,13 +99,11 @@ def unpack(reply: bytes) -> Reply:
 
 
 def _portable(error: Exception) -> Exception:
-    """Return *error*, or if it does not survive a journey, one that does and says the same."""
-    round_trip: Callable[[], Reply] = lambda: unpack(pack(Reply(None, error)).order)  # noqa: E731
+    """Return *error*, or if it does not survive the journey, one that does and says the same."""
     try:
-        return error if type(round_trip().error) is type(error) else _described(error)
+        arrived = unpack(pack(Reply(None, error)).order).error
     except Exception:  # noqa: BLE001  whatever its parts raise when they are pickled
-        return _described(error)
-
-
-def _described(error: Exception) -> Exception:
+        arrived = None
+    if type(arrived) is type(error):
+        return error
     return RuntimeError(f"{type(error).__name__}: {error}")
