@@ -22,12 +22,12 @@ os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 
 import ray
 from ppo_vs_sb3 import machine
-from rigorl.outside.on_ray.crew import RayCrew
 
 from rigorl.contract import Crew
 from rigorl.estimate import waiting_s
 from rigorl.examining import Exams
 from rigorl.outside.in_process import Alone
+from rigorl.outside.on_ray.crew import RayCrew
 from rigorl.resources import Needs
 from rigorl.run import Run
 from rigorl.spec import AgentSpec, Budget, TaskSpec
@@ -116,7 +116,7 @@ def alone(tasks: int, crew: Crew, seconds: float) -> float:
 
 def compare(tasks: int, seconds: float) -> list[Seen]:
     found = []
-    with RayCrew(1, Needs(1.0)) as crew:
+    with RayCrew(1, Needs(1.0), bounded=False) as crew:
         item_s = alone(tasks, crew, seconds / 2)
         for demand in DEMANDS:
             free, _ = rate(tasks, FOR_EVER, Exams(Alone()), seconds)

@@ -55,13 +55,17 @@ class RayCrew:
     """Keeps `Crew` with *size* actors. Inside a placement group, *first_bundle* is the first's.
 
     Without a group, or a number, they sit wherever their *needs* are met. They start at the first
-    use, and end with `close`, as does all that is still on its way.
+    use, and end with `close`, as does all that is still on its way. Unless *bounded*, `submit`
+    never waits: exams are bounded by their backlog.
     """
 
-    def __init__(self, size: int, needs: Needs, first_bundle: int | None = None) -> None:
+    def __init__(
+        self, size: int, needs: Needs, first_bundle: int | None = None, *, bounded: bool = True
+    ) -> None:
         if size < 1:
             raise ValueError(f"a crew on Ray must have members, but size is {size}; use Alone")
         self.size, self.needs, self.first_bundle = size, needs, first_bundle
+        self._most = AHEAD * size if bounded else sys.maxsize
         self._group = None if first_bundle is None else ray.util.get_current_placement_group()
         lock = threading.RLock()
         self._work, self._room = threading.Condition(lock), threading.Condition(lock)
@@ -98,7 +102,7 @@ class RayCrew:
         job = Job(pack((function, item)))
         with self._room:
             self._begin()
-            self._room.wait_for(lambda: self._over or len(self._open) < AHEAD * self.size)
+            self._room.wait_for(lambda: self._over or len(self._open) < self._most)
             if self._over:
                 raise self._over
             self._open.add(job)
