@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 from rigorl import contract, plan
 from rigorl.contract import Agent, Span, configure
 from rigorl.errors import SpecError, UnknownAgent
+from rigorl.lockstep import play
 from rigorl.outside import yaml_file
 from rigorl.outside.in_process import Alone
-from rigorl.run import play
 from rigorl.spec import AgentSpec, Experiment
 from rigorl.tasks.envs import open_world, world_spec
 from rigorl.tasks.world import World

@@ -13,8 +13,8 @@ from helpers.trials import encoded, trial, until_saved
 from rigorl.checkpoint import MANIFEST, PLACE, appearing, verify
 from rigorl.checkpoint.sealed import seal
 from rigorl.errors import StorageError
+from rigorl.lockstep import play
 from rigorl.outside.in_process import Alone
-from rigorl.run import play
 from rigorl.trial import Beat, Bundle, Event, Start
 
 ONE = Bundle(trials=(trial(),))

@@ -22,6 +22,14 @@ def changed(spec: Experiment, path: str, value: Any) -> Experiment:
 
 @pytest.mark.parametrize(
     ("path", "value"),
+    [("exam.crew", 3), ("placement.strategy", "SPREAD"), ("placement.crew.size", 2)],
+)
+def test_where_it_is_played_may_change(searching: Experiment, path: str, value: Any) -> None:
+    assert differences(searching, changed(searching, path, value)) == []
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
     [
         ("seeds.test", [2, 1, 0, 3]),
         ("seeds.tune", [10, 11, 12]),

@@ -115,6 +115,21 @@ def test_a_batch_is_recorded_whole_or_not_at_all(tmp_path: Path, trials: list[Tr
         assert journal.reports({trials[1].id}) == {}
 
 
+def test_how_far_mlflow_is_behind_is_counted_at_the_place_that_is_furthest(
+    tmp_path: Path, trials: list[Trial]
+) -> None:
+    with closing(at_home(tmp_path)) as journal:
+        assert journal.behind("tiny") is None
+        for target in ("here", "there"):
+            journal.mark_mirrored(target, "study:tiny", "run", 0)
+        journal.record(trials, [report(trials[0], step) for step in range(5)])
+        assert journal.behind("tiny") == 5
+        journal.mark_mirrored("here", "study:tiny", "run", 5)
+        journal.mark_mirrored("there", "study:tiny", "run", 3)
+        assert journal.behind("tiny") == 2
+        assert journal.behind("other") is None
+
+
 def test_states_follow_beats_reports_and_failures(
     tmp_path: Path, spec: Experiment, trials: list[Trial]
 ) -> None:

@@ -100,7 +100,18 @@ def test_seeds_examined_at_other_steps_are_interpolated() -> None:
 
 
 def test_costs_add_up() -> None:
-    cost = Cost("ppo", "test", trials=5, steps=1000, exams=10, disk_bytes=2_000_000, core_s=90.0)
+    cost = Cost(
+        "ppo",
+        "test",
+        trials=5,
+        steps=1000,
+        exams=10,
+        disk_bytes=2_000_000,
+        core_s=90.0,
+        trial_s=18.0,
+        wait_s=9.0,
+        crew_load=0.0,
+    )
     page = report.costs([cost, cost], 120.0)
     assert "| all        | 10     | 2,000 | 20    | 4.0 MB | 3.0 min " in page
     assert "About 2.0 min" in page

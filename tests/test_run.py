@@ -15,8 +15,9 @@ from conftest import tiny
 from helpers.trials import HALF, encoded, reports, trial, until_saved
 from rigorl.contract import Progress
 from rigorl.errors import IncompleteResults, StorageError
+from rigorl.lockstep import play
 from rigorl.outside.in_process import Alone, pulses
-from rigorl.run import Run, play
+from rigorl.run import Run
 from rigorl.spec import AgentSpec, Budget, TaskSpec
 from rigorl.trial import Beat, Bundle, Event, Failure, Report, Start, Trial
 

@@ -107,7 +107,7 @@ def test_a_newer_journal_is_left_alone(url: str, spec: Experiment) -> None:
         journal.database.write(
             lambda db: db.execute(schema.version_table.update().values(version_num="999"))
         )
-    with pytest.raises(JournalError, match=r"is of version 999 .* knows up to 2"):
+    with pytest.raises(JournalError, match=r"is of version 999 .* knows up to 3"):
         SqlJournal(url)
 
 

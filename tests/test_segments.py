@@ -13,8 +13,8 @@ from rigorl import checkpoint
 from rigorl.blocks import replay
 from rigorl.checkpoint import MANIFEST, Folder, Place, appearing, verify
 from rigorl.errors import StorageError
+from rigorl.lockstep import play
 from rigorl.outside.in_process import Alone
-from rigorl.run import play
 from rigorl.spec import AgentSpec
 from rigorl.trial import Bundle, Start
 

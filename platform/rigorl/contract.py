@@ -28,7 +28,9 @@ PLAYING = (
     "trial.py",
     "search.py",
     "contract.py",
+    "examining.py",
     "run.py",
+    "lockstep.py",
     "tasks/**/*.py",
     "blocks/*.py",
 )

@@ -153,7 +153,9 @@ def status(found: Mapping[str, Mapping[str, Any]]) -> str:
         ]
         head = ["arm, phase", "finished", "running", "failed", "steps", "score"]
         state = STATES.get(known["state"], known["state"])
-        pages.append(f"# {study}: {state}\n\n{table(head, rows)}\n")
+        behind = known["mlflow_behind"]
+        lag = f"\nMLflow is {behind:,} reports behind.\n" if behind else ""
+        pages.append(f"# {study}: {state}\n\n{table(head, rows)}\n{lag}")
     return "\n".join(pages) or "nothing was run yet\n"
 
 
@@ -208,7 +210,7 @@ def costs(found: Sequence[Any], wall_s: float) -> str:
         ]
         for c in found
     ]
-    sums = [sum(values) for values in zip(*(c[2:] for c in found), strict=True)]
+    sums = [sum(values) for values in zip(*(c[2:7] for c in found), strict=True)]
     trials, steps, exams, disk, core_s = sums
     total = [f"{trials:,}", f"{steps:,}", f"{exams:,}", f"{disk / 1e6:,.1f} MB", _span(core_s)]
     head = ["arm, phase", "trials", "steps", "exams", "disk", "time of one core"]
@@ -216,7 +218,21 @@ def costs(found: Sequence[Any], wall_s: float) -> str:
     return (
         f"{lines}\n\nAbout {_span(wall_s)} on this machine, without Ray's start. "
         "Pruning makes it less; policies that live longer than newborn ones make exams longer.\n"
+        + "".join(map(_waits, found))
     )
+
+
+def _waits(cost: Any) -> str:
+    """Say how long the learner of a trial waits for exams, and what the crew is asked for."""
+    if not cost.crew_load and cost.wait_s < cost.trial_s / 10:
+        return ""
+    share = f"{cost.wait_s / cost.trial_s:.0%} of a trial's {cost.trial_s:,.1f} s"
+    said = f"{cost.arm}, {cost.phase}: the learner waits for exams {share}"
+    if cost.crew_load:
+        said += f"; their crew is asked for {cost.crew_load:.0%} of what it can do"
+    else:
+        said += "; `exam: {crew: 1}` lets it go on meanwhile"
+    return f"{said}\n"
 
 
 def _span(seconds: float) -> str:

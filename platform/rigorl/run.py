@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Generator, Iterator, Mapping
+from collections.abc import Generator, Iterator
 from contextlib import closing, contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -12,11 +12,11 @@ from rigorl import checkpoint, contract, crash, search
 from rigorl.checkpoint import POLICIES, Store
 from rigorl.contract import Crew, Progress, Span
 from rigorl.errors import IncompleteResults, StorageError, TrialFailed
+from rigorl.examining import Examining, Exams
 from rigorl.seeds import integer
 from rigorl.tasks.envs import open_world, world_spec
-from rigorl.tasks.exam import examine, order
 from rigorl.tasks.world import Policy
-from rigorl.trial import Beat, Bundle, Event, Failure, Report, Score, Start, Trial
+from rigorl.trial import Beat, Report, Start, Trial
 
 
 class Run:
@@ -27,7 +27,13 @@ class Run:
     so a run that was interrupted is, to the bit, the run that was not.
     """
 
-    def __init__(self, trial: Trial, crew: Crew, storage: Path | Store | None = None) -> None:
+    def __init__(
+        self,
+        trial: Trial,
+        crew: Crew,
+        storage: Path | Store | None = None,
+        exams: Exams | None = None,
+    ) -> None:
         self.trial, self.crew, self._closing = trial, crew, False
         whole = checkpoint.as_store(storage)
         self.store = whole.below(trial.id) if whole else None
@@ -39,8 +45,10 @@ class Run:
         self.given = _given(trial, whole)
         with checkpoint.newest(self.store) as found:
             self.last, self.place = found.name, found.place
+            self.exams = Examining(trial, exams or Exams(crew), self.place)
             if found.folder and not self.finished:
                 self.agent.load(found.folder)
+                self.exams.load(found.folder)
         stage, step, host = self.place.stage, self.place.step, gethostname()
         self.start = Start(trial=trial.id, stage=stage, step=step, host=host, note=found.note)
         self.recovered = tuple(self.place.unsaved)
@@ -57,14 +65,27 @@ class Run:
     def finished(self) -> bool:
         return self.place.stage == len(self.trial.tasks)
 
+    @property
+    def rung(self) -> int:
+        """The last rung whose exam was taken, whether its score is known or not."""
+        return max(self._taken(), default=-1)
+
+    def settle(self) -> Iterator[Report]:
+        """Wait for all exams that were taken."""
+        return self._told(all_=True)
+
     def close(self) -> None:
         """Stop learning. Not at once where that is unsafe: at the next safe yield."""
         self._closing = True  # and not merely forgotten
         self._events.close()
 
     def _play(self) -> Generator[Report | Beat]:
-        while not self.finished:
-            yield from self._learn()
+        try:
+            while not self.finished:
+                yield from self._learn()
+        except TrialFailed:
+            yield from self.settle()  # one of the exams may have failed before that
+            raise
 
     def _learn(self) -> Iterator[Report | Beat]:
         """Learn up to the next checkpoint, with an exam whenever one is due."""
@@ -81,8 +102,12 @@ class Run:
                 if progress.safe and place.step == budget.steps:
                     continue  # what is left of `learn` ends the task; the exam comes after it
                 if rung is not None or dense:
-                    yield self._report(progress, rung)
-                else:
+                    self._examine(progress, rung)
+                here = False
+                for report in self._told():
+                    here = report.update == place.update
+                    yield report
+                if not here:
                     yield self._beat()
                 if progress.safe and place.step - start >= budget.checkpoint_every:
                     break
@@ -92,7 +117,7 @@ class Run:
             return
         if place.step != budget.steps:
             raise RuntimeError(f"learn must end at {budget.steps}, but ended at {place.step}")
-        yield self._end_stage(progress)
+        yield from self._end_stage(progress)
         yield self._beat(saved=True)
 
     def _watch(self, learner: Iterator[Progress]) -> Generator[Progress]:
@@ -144,18 +169,31 @@ class Run:
     def _examined(self) -> int:
         """Return the step up to which regular exams of this stage were taken."""
         per_stage = search.rungs(self.trial.budget, 1)
-        taken = [r + 1 - self.place.stage * per_stage for r in self.place.values]
+        taken = [rung + 1 - self.place.stage * per_stage for rung in self._taken()]
         return max([0, *taken]) * self.trial.budget.exam_every
 
-    def _end_stage(self, progress: Progress) -> Report:
-        """Examine, then go on to the next stage; keep the final policies at the last one."""
+    def _taken(self) -> list[int]:
+        pending = [report.rung for report in self.exams.pending if report.rung is not None]
+        return [*self.place.values, *pending]
+
+    def _end_stage(self, progress: Progress) -> Iterator[Report]:
+        """Examine, then go on to the next stage; keep the final policies at the last one.
+
+        That the stage has ended is saved first and told then.
+        """
         place, stages = self.place, len(self.trial.tasks)
         rung = (place.stage + 1) * search.rungs(self.trial.budget, 1) - 1
         finished = place.stage == stages - 1
-        report = self._report(progress, rung, stage_ended=True, finished=finished)
+        self._examine(progress, rung, stage_ended=True, finished=finished)
+        ended, last = place.stage, []
         place.stage, place.step, place.switched_at = place.stage + 1, 0, place.update
+        for report in self._told(all_=finished):
+            if report.stage_ended and report.stage == ended:
+                last.append(report)
+            else:
+                yield report
         self._save()
-        return report
+        yield from last
 
     def _beat(self, *, saved: bool = False) -> Beat:
         place = self.place
@@ -168,15 +206,16 @@ class Run:
             saved=saved,
         )
 
-    def _report(
+    def _examine(
         self,
         progress: Progress,
         rung: int | None,
         *,
         stage_ended: bool = False,
         finished: bool = False,
-    ) -> Report:
-        place, scores = self.place, self.examine()
+    ) -> None:
+        """Take an exam of every policy on every task. The seeds do not depend on the arm."""
+        place = self.place
         metrics = {**progress.metrics, "diverged": sum(t.diverged for t in place.tallies.values())}
         report = Report(
             trial=self.trial.id,
@@ -188,29 +227,23 @@ class Run:
             finished=finished,
             exact=self.exact,
             metrics={name: float(value) for name, value in metrics.items()},
-            scores=scores,
+            scores=(),
         )
-        if rung is not None:
-            place.values[rung] = search.value(self.trial, report)
-        place.unsaved.append(report)
-        return report
-
-    def examine(self) -> tuple[Score, ...]:
-        """Examine every policy on every task. The seeds do not depend on the arm."""
         with self._spending("exam"):
-            policies, scores = self.agent.policies(), []
-            names = [(task, name) for task in self.trial.tasks for name in policies]
-            exams = [
-                order(task, policy, self.trial.budget, self.trial.seed)
-                for task in self.trial.tasks
-                for policy in policies.values()
-            ]
-            taken = zip(names, self.crew.map(examine, exams), strict=True)
-            for (task, policy), (returns_EO, diverged) in taken:
-                scores.append(Score(task.name, policy, tuple(map(tuple, returns_EO.tolist()))))
-                self.place.tally(task.name).add(task, len(returns_EO), diverged)
-                crash.point("exam")
-            return tuple(scores)
+            self.exams.begin(report, self.agent.policies())
+
+    def _told(self, *, all_: bool = False) -> Iterator[Report]:
+        """Yield what has come of the exams so far, and take note of it."""
+        told = self.exams.told(all_=all_)
+        while True:
+            with self._spending("exam"):
+                report = next(told, None)
+            if report is None:
+                return
+            if report.rung is not None:
+                self.place.values[report.rung] = search.value(self.trial, report)
+            self.place.unsaved.append(report)
+            yield report
 
     def _save(self) -> None:
         """Write a checkpoint; before the last one, the final policies."""
@@ -219,9 +252,14 @@ class Run:
                 if self.finished:
                     with self.store.appearing(POLICIES) as draft:
                         contract.save_policies(self.agent.policies(), draft)
-                save = None if self.finished else self.agent.save
+                self.place.pending = self.exams.pending
+                save = None if self.finished else self._write
                 self.last = checkpoint.write(self.store, self.place, save, self.last)
-        self.place.unsaved = []
+        self.place.unsaved, self.place.pending = [], []
+
+    def _write(self, folder: Path) -> None:
+        self.agent.save(folder)
+        self.exams.save(folder)
 
     @contextmanager
     def _spending(self, on: str) -> Iterator[None]:
@@ -230,54 +268,6 @@ class Run:
             yield
         finally:
             self.seconds[on] += time.perf_counter() - clock
-
-
-def play(bundle: Bundle, crew: Crew, storage: Path | Store | None) -> Iterator[Event]:
-    """Play the trials of *bundle* in lockstep, one rung at a time; stop below the bars.
-
-    A trial that fails ends its bundle: a candidate that breaks on one seed is broken.
-    """
-    runs = [Run(trial, crew, storage) for trial in bundle.trials]
-    for run in runs:
-        yield run.start
-        yield from run.recovered
-    try:
-        while not _falls_behind(bundle.bars, runs):
-            going = [run for run in runs if not run.finished]
-            if not going:
-                return
-            run = min(going, key=_rung)
-            for event in run:
-                yield event
-                if _ends_rung(event):
-                    break
-    except TrialFailed as error:
-        place, trial = run.place, run.trial.id
-        yield Failure(
-            trial=trial, stage=place.stage, step=place.step, cause=str(error), lasting=True
-        )
-    finally:
-        for run in runs:
-            run.close()
-
-
-def _ends_rung(event: Event) -> bool:
-    """Say whether the others may catch up. What ends a stage is saved first, and said to be."""
-    if isinstance(event, Report):
-        return event.rung is not None and not event.stage_ended
-    return isinstance(event, Beat) and event.saved and event.step == 0
-
-
-def _rung(run: Run) -> int:
-    return max(run.place.values, default=-1)
-
-
-def _falls_behind(bars: Mapping[int, float], runs: list[Run]) -> bool:
-    """Say whether the mean over *runs* misses a bar at the last rung that all have reached."""
-    rung = min(map(_rung, runs))
-    if rung not in bars or not all(rung in run.place.values for run in runs):
-        return False
-    return search.mean([run.place.values[rung] for run in runs]) < bars[rung]
 
 
 def _given(trial: Trial, storage: Store | None) -> dict[str, Policy]:

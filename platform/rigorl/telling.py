@@ -47,7 +47,7 @@ def status(name: str, journal: SqlJournal) -> dict[str, Any]:
     assert spec is not None  # noqa: S101
     found = live.counts(spec, journal.states(name))
     arms = {f"{arm}, {phase}": count._asdict() for (arm, phase), count in found.items()}
-    return {"state": journal.state(name), "arms": arms}
+    return {"state": journal.state(name), "arms": arms, "mlflow_behind": journal.behind(name)}
 
 
 def resumed(spec: Experiment, journal: SqlJournal, store: Store) -> str:

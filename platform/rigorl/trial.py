@@ -113,7 +113,21 @@ class Failure(Struct, frozen=True, kw_only=True, tag="failure"):
     lasting: bool
 
 
-Event = Start | Report | Failure | Beat
+class Trouble(Struct, frozen=True, kw_only=True, tag="trouble"):
+    """An attempt ended badly, through no fault of what was asked for; the trial is tried again."""
+
+    trial: str
+    cause: str
+
+
+class Waiting(Struct, frozen=True, kw_only=True, tag="waiting"):
+    """Why a trial that could be played is not: what is short, and where. Never part of a result."""
+
+    trial: str
+    cause: str
+
+
+Event = Start | Report | Failure | Beat | Trouble | Waiting
 LATER: dict[str, Any] = {"engine": "auto", "vary": {}, "diverged": 0.01}
 """Fields that `TaskSpec` has had since rigorl 0.1 was first used, and their defaults."""
 

@@ -21,9 +21,10 @@ from rigorl import checkpoint, crash, experiment
 from rigorl.blocks import replay
 from rigorl.checkpoint import MANIFEST, PLACE, Place, Store, find, leave, try_out, verify
 from rigorl.errors import IncompleteResults, StorageError
+from rigorl.lockstep import play
 from rigorl.outside import bucket, optuna_ask
 from rigorl.outside.in_process import Alone, InProcess, Memory
-from rigorl.run import Run, play
+from rigorl.run import Run
 from rigorl.spec import AgentSpec
 from rigorl.trial import Bundle, Event, Start
 
@@ -37,7 +38,7 @@ import msgspec
 from rigorl.blocks import replay
 from rigorl.outside.in_process import Alone
 from rigorl.outside.bucket import opened
-from rigorl.run import play
+from rigorl.lockstep import play
 from rigorl.trial import Bundle
 replay.SEGMENT = 4
 bundle = msgspec.msgpack.decode(bytes.fromhex(sys.argv[1]), type=Bundle)

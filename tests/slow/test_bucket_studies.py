@@ -13,10 +13,10 @@ import pytest
 from helpers.commands import SPEC, changed, environment, rigorl
 from helpers.s3 import S3, SECRET, served
 from helpers.trials import encoded, trial
+from rigorl.lockstep import play
 from rigorl.outside import bucket
 from rigorl.outside.in_process import Alone
 from rigorl.outside.journal import SqlJournal
-from rigorl.run import play
 from rigorl.trial import Bundle
 
 QUIET = ("small.yaml", "--mlflow", "none")

@@ -12,8 +12,8 @@ import pytest
 from helpers.trials import encoded, trial
 from rigorl import checkpoint, crash
 from rigorl.checkpoint import verify
+from rigorl.lockstep import play
 from rigorl.outside.in_process import Alone
-from rigorl.run import play
 from rigorl.trial import Bundle, Event, Start
 
 TESTS = Path(__file__).parents[1]
@@ -23,7 +23,7 @@ import sys
 from pathlib import Path
 import msgspec
 from rigorl.outside.in_process import Alone
-from rigorl.run import play
+from rigorl.lockstep import play
 from rigorl.trial import Bundle
 bundle = msgspec.msgpack.decode(bytes.fromhex(sys.argv[1]), type=Bundle)
 for event in play(bundle, Alone(), Path(sys.argv[2])):

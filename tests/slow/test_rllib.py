@@ -9,9 +9,9 @@ import pytest
 
 from rigorl import contract
 from rigorl.errors import SpecError
+from rigorl.lockstep import play
 from rigorl.outside import rllib
 from rigorl.outside.in_process import Alone
-from rigorl.run import play
 from rigorl.spec import AgentSpec, Budget, TaskSpec
 from rigorl.tasks.envs import world_spec
 from rigorl.trial import Bundle, Report, Trial

@@ -19,10 +19,18 @@ class Place(Struct):
     values: dict[int, float] = {}
     """What the trial was worth at each rung."""
     tallies: dict[str, Tally] = {}
-    """Episodes played so far, by task."""
+    """Episodes learned from so far, by task."""
     unsaved: list[Report] = []
     """Reports since the checkpoint before this one: the driver may not have them yet."""
+    exam_tallies: dict[str, Tally] = {}
+    """Episodes of the exams told so far, by task."""
+    pending: list[Report] = []
+    """Reports, without returns, whose exams were under way."""
 
     def tally(self, task: str) -> Tally:
         """Return the tally of *task*, at first an empty one."""
         return self.tallies.setdefault(task, Tally())
+
+    def exam_tally(self, task: str) -> Tally:
+        """Return the tally of the exams on *task*, at first an empty one."""
+        return self.exam_tallies.setdefault(task, Tally())

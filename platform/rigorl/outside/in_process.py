@@ -9,13 +9,23 @@ from typing import Any, TypeVar
 from rigorl import search
 from rigorl.checkpoint import try_out
 from rigorl.errors import DivergedError
+from rigorl.lockstep import play
 from rigorl.outside import bucket
 from rigorl.outside.signals import Stop
 from rigorl.plan import Agenda
-from rigorl.run import play
 from rigorl.search import Standing
 from rigorl.spec import Experiment
-from rigorl.trial import Beat, Bundle, Event, Failure, Report, Start, Trial
+from rigorl.trial import (
+    Beat,
+    Bundle,
+    Event,
+    Failure,
+    Report,
+    Start,
+    Trial,
+    Trouble,
+    Waiting,
+)
 
 Config = Mapping[str, Any]
 I = TypeVar("I")  # noqa: E741
@@ -100,7 +110,7 @@ class Memory:
                     self.failed[event.trial] = event
                 case Report():
                     self._insert_or_compare(event)
-                case Beat() | Start():
+                case Beat() | Start() | Trouble() | Waiting():
                     pass
 
     def _insert_or_compare(self, report: Report) -> None:

@@ -52,11 +52,14 @@ class Look(NamedTuple):
     left_s: float | None
     saving: float
     """Share of the trials' time that went into checkpoints."""
+    behind: int | None
+    """Reports that MLflow does not show yet."""
 
     def __str__(self) -> str:
+        lag = f"; MLflow {self.behind:,} reports behind" if self.behind else ""
         return (
             f"{self.steps_per_s:,.0f} steps/s; {_span(self.left_s)} left; "
-            f"checkpoints take {self.saving:.1%}"
+            f"checkpoints take {self.saving:.1%}{lag}"
         )
 
 
@@ -105,7 +108,8 @@ class Progress:
             count.left * count.planned * steps * self._stages(phase)
             for (_, phase), count in found.items()
         )
-        return Look(found, rate, left / rate if rate > 0 else None, _saving(states))
+        behind = self.journal.behind(self.spec.name)
+        return Look(found, rate, left / rate if rate > 0 else None, _saving(states), behind)
 
     def _stages(self, phase: str) -> int:
         return 1 if phase == "scale" else len(self.spec.tasks)

@@ -6,7 +6,7 @@ import msgspec
 import sqlalchemy as sa
 
 from rigorl import search
-from rigorl.outside.journal.tables import UNREAD, failures, places, reports, trials
+from rigorl.outside.journal.tables import UNREAD, failures, mirrored, places, reports, trials
 from rigorl.search import Standing
 from rigorl.trial import Failure, Report, Trial
 
@@ -49,6 +49,20 @@ def failed(db: sa.Connection, study: str) -> dict[str, Failure]:
     """Return the failures of *study*, by trial."""
     found = db.execute(_of(study, failures.c.trial, failures.c.body))
     return {trial: msgspec.msgpack.decode(body, type=Failure) for trial, body in found}
+
+
+def behind(db: sa.Connection, study: str) -> int | None:
+    """Return how many reports of *study* MLflow does not show yet; None if it never showed it.
+
+    Of several places that show it, at the one that is furthest behind.
+    """
+    shown = db.scalar(
+        sa.select(sa.func.min(mirrored.c.seq)).where(mirrored.c.what == f"study:{study}")
+    )
+    if shown is None:
+        return None
+    new = _of(study, reports.c.trial).where(reports.c.seq > shown).subquery()
+    return db.scalar(sa.select(sa.func.count()).select_from(new))
 
 
 def _of(study: str, trial: sa.Column[str], *columns: sa.Column[Any]) -> sa.Select[Any]:

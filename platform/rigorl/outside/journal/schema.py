@@ -11,7 +11,7 @@ from rigorl.outside.journal.database import Database
 from rigorl.outside.journal.tables import VERSION_TABLE, meta
 
 MIGRATIONS = Path(__file__).with_name("migrations")
-VERSIONS = ("1", "2")
+VERSIONS = ("1", "2", "3")
 """All that can be read. The first one kept no version table; the last is that of `tables`."""
 FIRST, HEAD = VERSIONS[0], VERSIONS[-1]
 ONE_AT_A_TIME = sa.text("SELECT pg_advisory_xact_lock(7160101)")

@@ -18,7 +18,7 @@ from rigorl.errors import JournalError
 from rigorl.outside.journal import schema
 from rigorl.outside.journal.consent import accept_code, objection
 from rigorl.outside.journal.database import Database, insert_new, replace
-from rigorl.outside.journal.known import failed, newest, standings
+from rigorl.outside.journal.known import behind, failed, newest, standings
 from rigorl.outside.journal.lease import Lease, is_driven
 from rigorl.outside.journal.tables import (
     candidates,
@@ -28,6 +28,7 @@ from rigorl.outside.journal.tables import (
     reports,
     studies,
     trials,
+    waits,
 )
 from rigorl.outside.journal.writing import Writing, enrol
 from rigorl.search import Standing
@@ -117,6 +118,7 @@ class SqlJournal:
         def open_(db: sa.Connection) -> None:
             replace(db, studies, [row | {"at": self.now()}])
             db.execute(failures.delete().where(failures.c.trial.in_(ours), ~failures.c.lasting))
+            db.execute(waits.delete().where(waits.c.trial.in_(ours)))
             if accept:
                 accept_code(db, spec.name, self._codes)
 
@@ -256,6 +258,10 @@ class SqlJournal:
         query = sa.select(mirrored.c.what, mirrored.c.run, mirrored.c.seq)
         found = self._rows(query.where(mirrored.c.target == target))
         return {what: (run, seq) for what, run, seq in found}
+
+    def behind(self, study: str) -> int | None:
+        """Return how many reports of *study* are not shown in MLflow yet; None: it never was."""
+        return self.database.read(lambda db: behind(db, study))
 
     def forget_mirrored(self, target: str, study: str) -> None:
         """Note that nothing of *study* is shown at *target*."""

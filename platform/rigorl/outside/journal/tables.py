@@ -89,6 +89,39 @@ attempts = Table(
     Column("note", Text, nullable=False),
     Column("at", BigInteger, nullable=False),
 )
+troubles = Table(
+    "rigorl_troubles",
+    meta,
+    Column("id", Integer, primary_key=True, autoincrement=True),
+    Column("trial", String(16), nullable=False, index=True),
+    Column("cause", Text, nullable=False),
+    Column("at", BigInteger, nullable=False),
+)
+"""Attempts that ended badly and were made again."""
+waits = Table(
+    "rigorl_waits",
+    meta,
+    Column("trial", String(16), primary_key=True),
+    Column("cause", Text, nullable=False),
+    Column("at", BigInteger, nullable=False),
+)
+"""Why trials wait that have not begun; a start removes its row."""
+lines = Table(
+    "rigorl_lines",
+    meta,
+    Column("id", Integer, primary_key=True, autoincrement=True),
+    Column("study", String(200), nullable=False, index=True),
+    Column("text", Text, nullable=False),
+    Column("at", BigInteger, nullable=False),
+)
+"""What drivers said while they drove: there when the machine they ran on is gone."""
+stops = Table(
+    "rigorl_stops",
+    meta,
+    Column("study", String(200), primary_key=True),
+    Column("at", BigInteger, nullable=False),
+)
+"""Studies whose driver is asked to stop; it looks here with each sign of life."""
 candidates = Table(
     "rigorl_candidates",
     meta,

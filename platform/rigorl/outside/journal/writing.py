@@ -10,9 +10,17 @@ import sqlalchemy as sa
 from rigorl import search
 from rigorl.errors import DivergedError
 from rigorl.outside.journal.database import insert_new, replace
-from rigorl.outside.journal.tables import attempts, failures, places, reports, trials
+from rigorl.outside.journal.tables import (
+    attempts,
+    failures,
+    places,
+    reports,
+    trials,
+    troubles,
+    waits,
+)
 from rigorl.search import NEWBORN, Standing
-from rigorl.trial import Beat, Event, Failure, Report, Start, Trial
+from rigorl.trial import Beat, Event, Failure, Report, Start, Trial, Trouble, Waiting
 
 encode = msgspec.msgpack.Encoder(order="deterministic").encode
 KEY = ("trial", "stage", "step", "update")
@@ -31,9 +39,19 @@ class Writing:
             for event in events
             if isinstance(event, Start)
         ]
+        self.troubles = [
+            {"trial": event.trial, "cause": event.cause, "at": at}
+            for event in events
+            if isinstance(event, Trouble)
+        ]
+        self.waits = {
+            event.trial: {"trial": event.trial, "cause": event.cause, "at": at}
+            for event in events
+            if isinstance(event, Waiting)
+        }
         self.places: dict[str, dict[str, Any]] = {}
         for event in events:
-            if not isinstance(event, Failure):
+            if isinstance(event, Start | Report | Beat):
                 self._move(event, at)
         for row in self.reports:
             self.places[row["trial"]]["finished"] |= row["finished"]
@@ -63,7 +81,13 @@ class Writing:
                 value=_latest,
                 seconds=_latest,
             )
+        if self.troubles:
+            db.execute(troubles.insert(), self.troubles)
+        if self.waits:
+            replace(db, waits, list(self.waits.values()))
         if self.attempts:
+            begun = {row["trial"] for row in self.attempts} - self.waits.keys()
+            db.execute(waits.delete().where(waits.c.trial.in_(sorted(begun))))
             db.execute(attempts.insert(), self.attempts)
         for failure in self.failures:
             row = {"trial": failure.trial, "lasting": failure.lasting, "body": encode(failure)}
