@@ -11,7 +11,7 @@ from rigorl import experiment, report
 from rigorl.outside import optuna_ask, yaml_file
 from rigorl.outside.in_process import InProcess
 from rigorl.outside.journal import SqlJournal, export_study
-from rigorl.outside.selftest import RAY, SHORT, SPEC, Case, Result, compare
+from rigorl.outside.selftest import RAY, SHORT, SPEC, Bench, Case, Result, compare
 
 
 @pytest.fixture(scope="module")
@@ -64,3 +64,16 @@ def test_the_table_adds_up() -> None:
 def test_the_small_study_is_one_that_can_be_played(tmp_path: Path) -> None:
     (tmp_path / "study.yaml").write_text(SPEC)
     assert yaml_file.read(tmp_path / "study.yaml").name == "selftest"
+
+
+def test_what_a_user_keeps_elsewhere_is_left_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("RIGORL_STORAGE", "RIGORL_JOURNAL", "RIGORL_CRASH"):
+        monkeypatch.setenv(name, "theirs")
+    monkeypatch.setattr(Bench, "whole", lambda *_: [])
+    bench = Bench(tmp_path, environment={"MORE": "ours"})
+    assert "theirs" not in bench._environment("").values()
+    environment = bench._environment("learn:1:scar")
+    assert environment["RIGORL_CRASH"] == "learn:1:scar"
+    assert environment["MORE"] == "ours"

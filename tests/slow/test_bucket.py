@@ -394,13 +394,19 @@ def test_final_policies_are_given_to_the_trial_that_comes_after(
         Run(second, Alone(), store)
 
 
-def test_policies_that_are_written_again_take_the_place_of_those(s3: S3, store: Store) -> None:
+def test_what_is_written_again_takes_the_place_of_all_that_was_there(
+    s3: S3, root: str, store: Store
+) -> None:
     for content in (b"one", b"two"):
-        with store.appearing("policies") as draft:
+        with s3.listening() as asked, store.appearing("policies") as draft:
             (draft / content.decode()).write_bytes(content)
-    with store.lent("policies") as folder:
-        assert folder is not None
-        assert {path.name for path in folder.iterdir()} == {"two", MANIFEST}
+    assert s3.keys(root) == [f"policies/{MANIFEST}", "policies/two"]
+    changes = [(one.method, one.key.rpartition("/")[2]) for one in asked if one.method != "GET"]
+    gone, up, whole = (
+        changes.index(change)
+        for change in (("DELETE", MANIFEST), ("PUT", "two"), ("PUT", MANIFEST))
+    )
+    assert gone < up < whole  # never are there files under a manifest that is not theirs
 
 
 def refused(error: pytest.ExceptionInfo[StorageError], *words: str) -> None:

@@ -38,6 +38,8 @@ budget:
   {steps: 256, exam_every: 64, exam_episodes: 2, num_envs: 4, dense: [1, 4], checkpoint_every: 128}
 seeds: {tune: [10, 11], test: [0, 1]}
 """
+NOT_FOR_IT = (crash.VARIABLE, "RIGORL_JOURNAL", "RIGORL_STORAGE")
+"""What the environment says that would bring its studies together, and among a user's own."""
 PATIENCE = 300.0
 """Seconds that one run of the small study may take, at most."""
 
@@ -159,7 +161,7 @@ class Bench:
 
     def _environment(self, order: str) -> dict[str, str]:
         ours = {crash.VARIABLE: order} if order else {}
-        kept = {key: value for key, value in os.environ.items() if key != crash.VARIABLE}
+        kept = {key: value for key, value in os.environ.items() if key not in NOT_FOR_IT}
         return kept | self.environment | ours
 
 
