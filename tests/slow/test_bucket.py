@@ -330,6 +330,15 @@ def test_what_is_gone_has_no_stand_in(s3: S3, root: str, store: Store) -> None:
         assert verify(folder) is None
 
 
+def test_what_the_killed_have_left_is_cleared_away(s3: S3, root: str, store: Store) -> None:
+    checkpoint.write(store, Place(step=1), None)
+    there = s3.keys(root)
+    s3.write(f"{root}/checkpoint-0000-000000000009/half", b"half")
+    s3.write(f"{root}/policies/in/half", b"half")
+    second = checkpoint.write(store, Place(step=2), None)
+    assert s3.keys(root) == [*there, f"{second}/{MANIFEST}", f"{second}/{PLACE}"]
+
+
 def test_a_place_may_be_written_twice(s3: S3, store: Store) -> None:
     def save(folder: Path) -> None:
         if not (folder / "0.segment").exists():
