@@ -191,6 +191,8 @@ def survive(item: Deadly) -> dict[str, Any]:
     with item.tally.open("ab") as file:
         file.write(b"x")
     if item.tally.stat().st_size <= item.times:
+        if item.way == "wait":
+            time.sleep(3600)
         if item.way == "segfault":
             ctypes.string_at(0)
         if item.way == "exit":
@@ -213,9 +215,19 @@ def said(crew: Crew, function: Callable[[Any], Any], item: Any) -> tuple[Any, ..
     return error, str(error and error.__cause__), crew.submit(abs, -3).result()
 
 
-def wait_there(crew: Crew, seconds: float) -> tuple[str, str]:
-    """Return the node of the trial, and of the member that did the work in the end."""
-    return here()["node"], crew.submit(here, seconds).result()["node"]
+def nodes(crew: Any, item: Deadly) -> tuple[str, str, list[str]]:
+    """Return the node of the trial, of the member that did the work in the end, and all deaths."""
+    future = crew.submit(survive, item)
+    jobs = list(crew._open)
+    node = future.result()["node"]
+    return here()["node"], node, [death for job in jobs for death in job.deaths]
+
+
+class Stillborn:
+    """Ray actor: cannot start."""
+
+    def __init__(self) -> None:
+        raise OSError("no such library")
 
 
 # -- mistakes

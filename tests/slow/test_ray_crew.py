@@ -16,12 +16,13 @@ from helpers import crew as scenes
 from helpers.crew import Deadly
 from rigorl.errors import CrewError, TrialFailed
 from rigorl.outside.in_process import Alone
+from rigorl.outside.on_ray import crew as on_ray
 from rigorl.outside.on_ray.crew import AHEAD, TRIES, RayCrew
 from rigorl.outside.ray_tune import QUIET
 from rigorl.resources import Needs
 
 pytestmark = pytest.mark.filterwarnings("default")
-HALF = Needs(cpus=0.5)
+SMALL = Needs(cpus=0.25)  # all that is tried here fits twice
 NODE = {"num_cpus": 2, "num_gpus": 2}
 SOON = {  # a node that is gone is missed after a second
     "health_check_initial_delay_ms": 0,
@@ -68,7 +69,7 @@ class Stage:
         )
 
     def play(
-        self, scene: Callable[..., Any], *args: Any, size: int = 2, needs: Needs = HALF
+        self, scene: Callable[..., Any], *args: Any, size: int = 2, needs: Needs = SMALL
     ) -> Any:
         return ray.get(self.trial.play.remote(scene, size, needs, *args), timeout=60)
 
@@ -80,7 +81,7 @@ class Stage:
 @pytest.fixture(scope="module")
 def stage(cluster: Cluster) -> Iterator[Stage]:
     """A trial that may have up to three members."""
-    stage = Stage(*[{"CPU": 0.5}] * 4, how="PACK")
+    stage = Stage(*[{"CPU": 0.25}] * 4, how="PACK")
     yield stage
     stage.close()
 
@@ -161,7 +162,7 @@ def test_a_mistake_comes_out_as_itself_and_is_not_tried_again(stage: Stage, tmp_
 @pytest.mark.parametrize(
     ("function", "kind", "words"),
     [
-        (scenes.be_peculiar, RuntimeError, "Peculiar: 1 and 1"),
+        (scenes.be_peculiar, RuntimeError, "PeculiarError: 1 and 1"),
         (scenes.answer_unreadably, ValueError, "not a number"),
         (scenes.answer_nothing_that_travels, TypeError, "lock"),
     ],
@@ -199,7 +200,7 @@ def test_nothing_is_left_of_a_crew_that_is_closed_in_mid_item(stage: Stage) -> N
 
 
 def test_nothing_is_left_of_a_crew_whose_trial_is_killed(cluster: Cluster) -> None:
-    stage = Stage(*[{"CPU": 0.5}] * 3, how="PACK")
+    stage = Stage(*[{"CPU": 0.25}] * 3, how="PACK")
     pids = stage.play(scenes.leave)
     ray.kill(stage.trial)
     assert len(pids) == 2
@@ -207,29 +208,28 @@ def test_nothing_is_left_of_a_crew_whose_trial_is_killed(cluster: Cluster) -> No
     stage.close()
 
 
-def test_a_crew_whose_place_is_taken_away_says_so(cluster: Cluster) -> None:
-    group = ray.util.placement_group([{"CPU": 0.5}] * 2)
-    with RayCrew(1, HALF, first_bundle=0) as crew:
-        crew._group = group  # as if this process, which would end too, were in it
-        assert crew.submit(abs, -3).result() == 3
-        asleep = crew.submit(time.sleep, 3600)
-        ray.util.remove_placement_group(group)
-        with pytest.raises(CrewError, match="the last one could not start, 3 times: "):
-            asleep.result(30)
+def test_a_crew_whose_members_cannot_start_says_so(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(on_ray, "Member", scenes.Stillborn)
+    with RayCrew(2, SMALL) as crew:
+        with pytest.raises(CrewError, match="the last one could not start, 3 times: ") as caught:
+            crew.submit(abs, -3).result(30)
+        assert "it failed at once (OSError: no such library)" in str(caught.value)
         with pytest.raises(CrewError, match="could not start"):
             crew.submit(abs, -3)
 
 
 def test_members_with_a_half_share_a_gpu(cluster: Cluster) -> None:
-    member = {"CPU": 0.5, "GPU": 0.5}
-    stage = Stage({"CPU": 0.5}, member, member, how="STRICT_PACK")
-    first, second = stage.play(scenes.places, needs=Needs(cpus=0.5, gpus=0.5))
+    member = {"CPU": 0.25, "GPU": 0.5}
+    stage = Stage({"CPU": 0.25}, member, member, how="STRICT_PACK")
+    first, second = stage.play(scenes.places, needs=Needs(cpus=0.25, gpus=0.5))
     assert first["gpus"] == second["gpus"] != ""
     stage.close()
 
 
 def test_members_kept_apart_sit_on_different_nodes(cluster: Cluster) -> None:
-    stage = Stage({"head": 1}, {"CPU": 0.5}, {"CPU": 0.5}, how="STRICT_SPREAD")
+    stage = Stage({"head": 1}, {"CPU": 0.25}, {"CPU": 0.25}, how="STRICT_SPREAD")
     first, second = stage.play(scenes.places)
     assert first["node"] != second["node"]
     stage.close()
@@ -237,26 +237,34 @@ def test_members_kept_apart_sit_on_different_nodes(cluster: Cluster) -> None:
 
 def test_without_a_group_members_sit_where_the_labels_say(cluster: Cluster) -> None:
     zones = {node["NodeID"]: node["Labels"].get("zone") for node in ray.nodes()}
-    with RayCrew(2, Needs(cpus=0.5, labels={"zone": "b"})) as crew:
+    with RayCrew(2, Needs(cpus=0.25, labels={"zone": "b"})) as crew:
         assert [zones[where["node"]] for where in scenes.places(crew)] == ["b", "b"]
 
 
-def test_a_node_that_is_lost_in_mid_item_costs_time_and_no_result(cluster: Cluster) -> None:
-    stage = Stage({"CPU": 0.5}, {"CPU": 0.5}, how="STRICT_SPREAD")
-    own, member = stage.play(scenes.wait_there, 0.0, size=1)
-    waiting = stage.trial.play.remote(scenes.wait_there, 1, HALF, 2.0)
+def test_a_node_that_is_lost_in_mid_item_costs_time_and_no_result(
+    cluster: Cluster, tmp_path: Path
+) -> None:
+    stage = Stage({"CPU": 0.25}, {"CPU": 0.25}, how="STRICT_SPREAD")
+    own, member, _ = stage.play(scenes.nodes, Deadly(tmp_path / "none", times=0), size=1)
     cluster.add_node(**NODE)
-    time.sleep(0.5)
+    item = Deadly(tmp_path / "tally", times=1, way="wait")
+    waiting = stage.trial.play.remote(scenes.nodes, 1, SMALL, item)
+    _until(item.tally.exists)
     (lost,) = (node for node in cluster.worker_nodes if node.node_id == member)
     cluster.remove_node(lost, allow_graceful=False)
-    own_then, member_then = ray.get(waiting, timeout=60)
+    own_then, member_then, (death,) = ray.get(waiting, timeout=60)
     assert own_then == own
     assert member_then not in {own, member}
+    assert death.startswith(("its node was lost", "it could not be reached"))
     stage.close()
 
 
 def _gone(pids: list[int]) -> None:
+    _until(lambda: not any(psutil.pid_exists(pid) for pid in pids))
+
+
+def _until(true: Callable[[], bool]) -> None:
     end = time.monotonic() + 10
-    while any(psutil.pid_exists(pid) for pid in pids):
-        assert time.monotonic() < end, "members are left behind"
+    while not true():
+        assert time.monotonic() < end, "it took too long"
         time.sleep(0.05)
