@@ -209,7 +209,7 @@ def test_a_node_that_is_lost_is_named(cluster: Cluster) -> None:
     victim = mortal(resources={"lost": 0.1})
     ray.get(victim.pid.remote())
     call = victim.sleep.remote()
-    held = ray.remote(hold).options(resources={"lost": 0.1}, max_retries=0).remote()
+    held = ray.remote(hold).options(num_cpus=0.1, resources={"lost": 0.1}, max_retries=0).remote()
     ray.wait([held], fetch_local=False)
     time.sleep(0.3)
     cluster.remove_node(lost, allow_graceful=False)

@@ -82,7 +82,7 @@ def cause(error: BaseException, last_words: str = "") -> Death:
     if isinstance(error, died.RayTaskError):
         if isinstance(error.cause, died.RayError):
             return cause(error.cause, last_words)
-        return Death(_raised(error.traceback_str, error.cause))
+        return Death(_raised(str(error), error.cause))
     if isinstance(error, died.ActorUnavailableError):
         return _unreachable(error, last_words)
     if isinstance(error, died.ActorDiedError | died.WorkerCrashedError):
