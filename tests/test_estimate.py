@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
+from conftest import tiny
 from rigorl import estimate
 from rigorl.outside import yaml_file
 from rigorl.outside.in_process import Alone
@@ -72,3 +73,13 @@ def test_a_crew_that_keeps_up_makes_nobody_wait_but_for_the_last_exam() -> None:
     often = [float(i) for i in range(1, 100)]
     assert estimate.waiting_s(often, 0.2, 4, 1, 1) == pytest.approx(0.8)
     assert estimate.waiting_s(often, 0.25, 8, 1, 1) == pytest.approx(2.0 * 99 - 98.0)
+
+
+def test_more_places_than_trials_do_not_make_a_trial_shorter() -> None:
+    spec = tiny()
+    cost = estimate.Cost(
+        "x", "test", 4, 100, 10, 1, core_s=400.0, trial_s=100.0, wait_s=0.0, crew_load=0.0
+    )
+    assert estimate.wall_s([cost, cost], spec, 2) == 400
+    assert estimate.wall_s([cost, cost], spec, 100) == 100
+    assert estimate.wall_s([], spec, 100) == 0

@@ -6,7 +6,7 @@ import os
 import tempfile
 import time
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -116,11 +116,18 @@ def _checkpoint_bytes(run: Run) -> int:
         return sum(path.stat().st_size for path in Path(folder).rglob("*"))
 
 
-def wall_s(found: Iterable[Cost], spec: Experiment, cpus: int | None = None) -> float:
-    """Return the seconds that *found* takes on this machine with all its cores."""
-    asked = sum(process.cpus for process in spec.needs)
-    slots = max(1, math.floor((cpus or os.cpu_count() or 1) / asked))
-    return sum(cost.trials * cost.trial_s for cost in found) / slots
+def wall_s(found: Sequence[Cost], spec: Experiment, at_once: int | None = None) -> float:
+    """Return the seconds that *found* takes, so many trials *at_once*; infinity if none can be.
+
+    If that is not said: on this machine, with all its cores. No trial ends before its time.
+    """
+    if at_once is None:
+        asked = sum(process.cpus for process in spec.needs)
+        at_once = max(1, math.floor((os.cpu_count() or 1) / asked))
+    if not at_once:
+        return math.inf
+    longest = max((cost.trial_s for cost in found if cost.trials), default=0.0)
+    return max(sum(cost.trials * cost.trial_s for cost in found) / at_once, longest)
 
 
 def waiting_s(

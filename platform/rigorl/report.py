@@ -1,6 +1,7 @@
 """Numbers -> pages: Markdown for people, JSON for machines, HTML with figures for a browser."""
 
 import html as escape
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -159,6 +160,35 @@ def status(found: Mapping[str, Mapping[str, Any]]) -> str:
     return "\n".join(pages) or "nothing was run yet\n"
 
 
+def whys(found: Mapping[str, Mapping[str, Any]]) -> str:
+    """Return what keeps trials: study -> what keeps it as a whole, and the trials."""
+    pages = []
+    for study, known in found.items():
+        alike: dict[Any, list[Any]] = {}
+        for why in known["trials"]:
+            seed = None if why.seed is None else 0
+            same = msgspec.structs.replace(why, seed=seed, trials=0)
+            alike.setdefault(same, []).append(why)
+        lines = [line for group in alike.values() for line in _why(group)]
+        kept = f"{known['driver']}\n\n" if known["driver"] else ""
+        pages.append(f"Why {study} is where it is:\n\n{kept}" + ("\n".join(lines) or _ALL_WELL))
+    return "\n\n".join(pages) + "\n"
+
+
+_ALL_WELL = "nothing waits, and nothing was in trouble"
+
+
+def _why(alike: Sequence[Any]) -> Iterable[str]:
+    """Tell of trials that differ in nothing but the seed; each trouble on a line of its own."""
+    one = alike[0]
+    seeds = ", ".join(str(why.seed) for why in alike)
+    who = f"{one.trials} more trials" if one.seed is None else f"seed {seeds}"
+    tries = f", attempt {one.attempts} on {one.host}" if one.attempts > 1 else ""
+    yield f"- {one.arm}, {one.phase}, {who}: {one.now}{tries}: {one.why}"
+    for trouble, times in Counter(one.troubles).items():
+        yield f"  - before, {f'{times} times' if times > 1 else 'once'}: {trouble}"
+
+
 def resumed(kept: int, continued: Sequence[str], anew: Sequence[str], to_come: int) -> str:
     """Return what becomes of a study that is taken up again, in trials."""
     lines = [
@@ -195,49 +225,6 @@ def crashes(results: Sequence[Any]) -> str:
     )
     said = f"{lost} lost, {doubled} doubled, {diverged} diverged"
     return f"{table(head, rows)}\n\n{faults} faults injected: {said}\n"
-
-
-def costs(found: Sequence[Any], wall_s: float) -> str:
-    """Return what a study will cost, a row for each arm and phase."""
-    rows = [
-        [
-            f"{c.arm}, {c.phase}",
-            f"{c.trials:,}",
-            f"{c.steps:,}",
-            f"{c.exams:,}",
-            f"{c.disk_bytes / 1e6:,.1f} MB",
-            _span(c.core_s),
-        ]
-        for c in found
-    ]
-    sums = [sum(values) for values in zip(*(c[2:7] for c in found), strict=True)]
-    trials, steps, exams, disk, core_s = sums
-    total = [f"{trials:,}", f"{steps:,}", f"{exams:,}", f"{disk / 1e6:,.1f} MB", _span(core_s)]
-    head = ["arm, phase", "trials", "steps", "exams", "disk", "time of one core"]
-    lines = table(head, [*rows, ["all", *total]])
-    return (
-        f"{lines}\n\nAbout {_span(wall_s)} on this machine, without Ray's start. "
-        "Pruning makes it less; policies that live longer than newborn ones make exams longer.\n"
-        + "".join(map(_waits, found))
-    )
-
-
-def _waits(cost: Any) -> str:
-    """Say how long the learner of a trial waits for exams, and what the crew is asked for."""
-    if not cost.crew_load and cost.wait_s < cost.trial_s / 10:
-        return ""
-    share = f"{cost.wait_s / cost.trial_s:.0%} of a trial's {cost.trial_s:,.1f} s"
-    said = f"{cost.arm}, {cost.phase}: the learner waits for exams {share}"
-    if cost.crew_load:
-        said += f"; their crew is asked for {cost.crew_load:.0%} of what it can do"
-    else:
-        said += "; `exam: {crew: 1}` lets it go on meanwhile"
-    return f"{said}\n"
-
-
-def _span(seconds: float) -> str:
-    minutes = seconds / 60
-    return f"{minutes / 60:.1f} h" if minutes >= 60 else f"{minutes:.1f} min"  # noqa: PLR2004
 
 
 def settings(name: str, about: Mapping[str, Any]) -> str:

@@ -1,15 +1,18 @@
 """What the front door tells: pages and pictures, what is kept, what to try next."""
 
 import argparse
+import math
 import shlex
 import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from rigorl import checkpoint, plan, report
+from rigorl import checkpoint, plan, report, why
 from rigorl.analysis.curves import Curve
 from rigorl.analysis.verdict import Verdict
 from rigorl.checkpoint import Store
+from rigorl.fitting import Node, never, short_of, trials_at_once
 from rigorl.outside import live
 from rigorl.outside.journal import SqlJournal, State
 from rigorl.spec import Experiment
@@ -50,6 +53,32 @@ def status(name: str, journal: SqlJournal) -> dict[str, Any]:
     return {"state": journal.state(name), "arms": arms, "mlflow_behind": journal.behind(name)}
 
 
+def fits(spec: Experiment, nodes: Sequence[Node]) -> dict[str, Any]:
+    """Return what is there, how many trials of *spec* it holds, and what it never will."""
+    needs, strategy = spec.needs, spec.placement.strategy
+    return {
+        "nodes": [
+            {"name": node.name, "total": node.total._asdict(), "free": node.free._asdict()}
+            for node in nodes
+        ],
+        "now": trials_at_once(needs, strategy, nodes, free=True),
+        "at_once": trials_at_once(needs, strategy, nodes),
+        "short_of": short_of(needs, strategy, nodes),
+        "never": never(needs, strategy, nodes),
+    }
+
+
+def whys(args: argparse.Namespace, name: str, journal: SqlJournal) -> dict[str, Any]:
+    """Return what keeps the study *name* as a whole, what to type then, and what its trials."""
+    spec = journal.spec(name)
+    assert spec is not None  # noqa: S101
+    kept = why.driving(journal, name)
+    if kept and journal.state(name) != "done":
+        again = f"rigorl run {args.spec or 'SPEC'}{_home(args)}"
+        kept = f"{kept}; type `{again}`, as before, and it goes on"
+    return {"driver": kept, "trials": why.whys(spec, journal, driven=not kept)}
+
+
 def resumed(spec: Experiment, journal: SqlJournal, store: Store) -> str:
     """Say what is kept, what goes on, and what begins anew."""
     states = journal.states(spec.name)
@@ -74,7 +103,7 @@ def _is_settled(state: State) -> bool:
 
 def next_steps(args: argparse.Namespace, spec: Experiment) -> str:
     """Say where to look, and what to try, in the words of this very call."""
-    home = "" if args.home == Path(".rigorl") else f" --home {args.home}"
+    home = _home(args)
     changes = [*args.set, f"name={spec.name}"] if args.fork else args.set
     same = f"{args.spec}{''.join(f' --set {change!r}' for change in changes)}{home}"
     storage = f" --storage {shlex.quote(args.storage)}" if args.storage else ""
@@ -90,3 +119,75 @@ def next_steps(args: argparse.Namespace, spec: Experiment) -> str:
             f"  {rigorl} run {same}{storage}    again: it plays nothing twice",
         ]
     )
+
+
+def _home(args: argparse.Namespace) -> str:
+    return "" if args.home == Path(".rigorl") else f" --home {args.home}"
+
+
+def costs(found: Sequence[Any], wall_s: float, fits: Mapping[str, Any] | None = None) -> str:
+    """Return what a study will cost, a row for each arm and phase, and what fits where."""
+    rows = [
+        [
+            f"{c.arm}, {c.phase}",
+            f"{c.trials:,}",
+            f"{c.steps:,}",
+            f"{c.exams:,}",
+            f"{c.disk_bytes / 1e6:,.1f} MB",
+            _span(c.core_s),
+        ]
+        for c in found
+    ]
+    sums = [sum(values) for values in zip(*(c[2:7] for c in found), strict=True)]
+    trials, steps, exams, disk, core_s = sums
+    total = [f"{trials:,}", f"{steps:,}", f"{exams:,}", f"{disk / 1e6:,.1f} MB", _span(core_s)]
+    head = ["arm, phase", "trials", "steps", "exams", "disk", "time of one core"]
+    lines = report.table(head, [*rows, ["all", *total]])
+    where = "on this machine, without Ray's start"
+    if fits:
+        where = f"with {fits['at_once']} trials at once, on cores like this machine's"
+    about = (
+        f"About {_span(wall_s)} {where}. Pruning makes it less; policies that live longer than "
+        "newborn ones make exams longer.\n" + "".join(map(_waits, found))
+    )
+    return f"{lines}\n\n{about if wall_s < math.inf else ''}{_fits(fits) if fits else ''}"
+
+
+def _fits(fits: Mapping[str, Any]) -> str:
+    """Return what the nodes of a cluster have, free of all, and how many trials they hold."""
+    rows = [
+        [
+            node["name"],
+            *(f"{node['free'][kind]:g}/{node['total'][kind]:g}" for kind in ("cpus", "gpus")),
+            f"{node['free']['memory'] / 2**30:.1f}/{node['total']['memory'] / 2**30:.1f} GiB",
+            ", ".join(
+                [f"{n:g} {kind}" for kind, n in node["total"]["resources"].items()]
+                + [f"{key}={value}" for key, value in node["total"]["labels"].items()]
+            ),
+        ]
+        for node in fits["nodes"]
+    ]
+    lines = report.table(["node", "CPUs free", "GPUs free", "memory free", "also"], rows)
+    if fits["never"]:
+        return f"{lines}\n\nNo trial ever fits on these nodes: {fits['never']}.\n"
+    why = f" ({fits['short_of']})" if fits["short_of"] else ""
+    held = f"Trials at once: {fits['now']} now{why}; {fits['at_once']} when all is free."
+    return f"\n{lines}\n\n{held}\n"
+
+
+def _waits(cost: Any) -> str:
+    """Say how long the learner of a trial waits for exams, and what the crew is asked for."""
+    if not cost.crew_load and cost.wait_s < cost.trial_s / 10:
+        return ""
+    share = f"{cost.wait_s / cost.trial_s:.0%} of a trial's {cost.trial_s:,.1f} s"
+    said = f"{cost.arm}, {cost.phase}: the learner waits for exams {share}"
+    if cost.crew_load:
+        said += f"; their crew is asked for {cost.crew_load:.0%} of what it can do"
+    else:
+        said += "; `exam: {crew: 1}` lets it go on meanwhile"
+    return f"{said}\n"
+
+
+def _span(seconds: float) -> str:
+    minutes = seconds / 60
+    return f"{minutes / 60:.1f} h" if minutes >= 60 else f"{minutes:.1f} min"  # noqa: PLR2004

@@ -1,9 +1,11 @@
-"""Ray, in which a trial is an actor, and so is each member of its crew.
+"""Ray: where trials are played, what there is room for, and what workers die of.
 
 Ray is asked to place processes, to carry bytes between them and to say when one is gone. What
-is played, in which order, and what becomes of it when something dies is decided here.
+is played, in which order, and what becomes of it when something dies is decided here. Each file
+knows one side of Ray, so that what the house asks of it is small and said once.
 
     crew    the members that work for one trial: `RayCrew`
-    deaths  why one of them is gone, in words
     parcel  how an item gets to a member, and what comes of it gets back
+    nodes   what is there, and free
+    deaths  why a process is gone, in words
 """

@@ -17,7 +17,8 @@ import ray
 from ray.exceptions import RayError, RayTaskError
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
-from rigorl.outside.on_ray.deaths import deserted, died, in_words
+from rigorl.errors import CrewError
+from rigorl.outside.on_ray.deaths import cause
 from rigorl.outside.on_ray.parcel import Parcel, Reply, Shared, There, pack, unpack, work
 from rigorl.resources import Needs
 
@@ -186,7 +187,7 @@ class RayCrew:
                 try:
                     ray.get(member.__ray_ready__.remote())
                 except RayError as error:
-                    failed.append(in_words(error))
+                    failed.append(cause(error).words)
                 else:
                     failed.clear()
                     self._employ(member)
@@ -230,9 +231,9 @@ class RayCrew:
 
     def _mourn(self, job: Job, error: RayError) -> None:
         """Put *job* first in the line again, unless too many have died of it."""
-        job.deaths.append(in_words(error))
+        job.deaths.append(cause(error).words)
         if len(job.deaths) >= TRIES:
-            self._settle(job, Reply(None, died(job.deaths)))
+            self._settle(job, Reply(None, _died(job.deaths)))
             return
         with self._work:
             if job in self._open:
@@ -251,7 +252,7 @@ class RayCrew:
             self._serving -= 1
             if self._serving or self._over:
                 return
-        error = deserted(failed)
+        error = _deserted(failed)
         for job in self._end(error):
             _tell(job, Reply(None, error))
 
@@ -263,3 +264,22 @@ def _tell(job: Job, reply: Reply) -> None:
         job.future.set_result(reply.result)
     else:
         job.future.set_exception(reply.error)
+
+
+def _died(causes: list[str]) -> CrewError:
+    return CrewError(
+        f"a member of a crew must outlive its item, but {len(causes)} died of the same one: "
+        f"{_joined(causes)}; give the crew more memory, or work on the item in one process to "
+        "see it crash (Ray's logs say more)"
+    )
+
+
+def _deserted(causes: list[str]) -> CrewError:
+    return CrewError(
+        f"a crew must have members, but the last one could not start, {len(causes)} times: "
+        f"{_joined(causes)}; mend what placement.crew asks for, or the cluster"
+    )
+
+
+def _joined(causes: list[str]) -> str:
+    return "; then ".join(dict.fromkeys(causes))
