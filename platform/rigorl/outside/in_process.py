@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from rigorl import search
+from rigorl.contract import Crew
 from rigorl.errors import DivergedError
 from rigorl.outside.signals import Stop
 from rigorl.plan import Agenda
@@ -69,17 +70,26 @@ class InProcess:
         self.stop.end()
 
 
-def pulses(bundle: Bundle, storage: Path | None) -> Generator[list[Event]]:
+def pulses(
+    bundle: Bundle, storage: Path | None, crew: Crew | None = None, together: float = 0.0
+) -> Generator[list[Event]]:
     """Play *bundle* and yield what happens: beats once in a while, all else at once.
 
-    A beat that tells of a checkpoint is not held back: then a stop costs least.
+    A beat that tells of a checkpoint is not held back: then a stop costs least. A report that
+    comes within *together* seconds of others may be, but only to go with the next event.
     """
-    pulse = time.monotonic()
-    for event in play(bundle, Alone(), storage):
-        now = not isinstance(event, Beat) or event.saved
-        if now or time.monotonic() - pulse >= PULSE:
-            pulse = time.monotonic()
-            yield [event]
+    held: list[Event] = []
+    told = time.monotonic()
+    for event in play(bundle, crew or Alone(), storage):
+        quiet = isinstance(event, Beat) and not event.saved
+        since = time.monotonic() - told
+        if not quiet or since >= PULSE:
+            held.append(event)
+        if held and (since >= together or not (quiet or isinstance(event, Report))):
+            yield held
+            held, told = [], time.monotonic()
+    if held:
+        yield held
 
 
 class Memory:
