@@ -8,6 +8,7 @@ from contextlib import closing
 from pathlib import Path
 
 import ray
+from ray._private import worker
 
 from rigorl.errors import SpecError
 from rigorl.outside.on_ray import tune
@@ -89,6 +90,8 @@ def connect() -> bool:
             "start it, or unset RAY_ADDRESS to use this machine"
         ) from error
     signal.signal(signal.SIGTERM, handler)  # Ray puts its own there
+    # What Ray has to say of dead workers would come between our results, on stdout.
+    worker._worker_logs_enabled = False  # noqa: SLF001
     return True
 
 
