@@ -46,9 +46,10 @@ def cluster(args: argparse.Namespace, spec: Experiment) -> Cluster:
     storage = _storage(args)
     if args.local:
         return InProcess(storage, args.stop)
-    from rigorl.outside.ray_tune import RayTune  # noqa: PLC0415  Ray, or one process
+    from rigorl.outside.on_ray.cluster import RayCluster  # noqa: PLC0415  Ray, or one process
 
-    return RayTune(storage, spec.budget.cpus, spec.budget.gpus, args.stop)
+    strategy, crew = spec.placement.strategy, spec.placement.crew.size
+    return RayCluster(storage, spec.needs, strategy, spec.exam, crew, args.stop)
 
 
 def nodes() -> list[Node]:

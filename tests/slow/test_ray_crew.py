@@ -17,8 +17,8 @@ from helpers.crew import Deadly
 from rigorl.errors import CrewError, TrialFailed
 from rigorl.outside.in_process import Alone
 from rigorl.outside.on_ray import crew as on_ray
+from rigorl.outside.on_ray.cluster import QUIET
 from rigorl.outside.on_ray.crew import AHEAD, TRIES, RayCrew
-from rigorl.outside.ray_tune import QUIET
 from rigorl.resources import Needs
 
 pytestmark = pytest.mark.filterwarnings("default")

@@ -12,9 +12,9 @@ import psutil
 from mlflow import MlflowClient
 
 from rigorl.errors import RigorlError
-from rigorl.outside import ray_tune
 from rigorl.outside.journal import SqlJournal
 from rigorl.outside.mlflow_runs import AWAY
+from rigorl.outside.on_ray import cluster
 
 PACKAGES = ("rigorl", "ray", "torch", "optuna", "mlflow", "gymnasium", "mujoco", "numpy")
 LOW_DISK, LOW_MEMORY = 5e9, 1e9
@@ -69,7 +69,7 @@ def _disk(home: Path) -> Finding:
 
 def _ray() -> Finding:
     try:
-        resources = ray_tune.resources()
+        resources = cluster.resources()
     except (RigorlError, OSError, RuntimeError) as error:
         return Finding("ray sees", f"does not start: {error}", ok=False)
     cpus, gpus = resources.get("CPU", 0), resources.get("GPU", 0)

@@ -8,7 +8,9 @@ from typing import Any, TypeVar
 
 from rigorl import search
 from rigorl.checkpoint import try_out
+from rigorl.contract import Crew
 from rigorl.errors import DivergedError
+from rigorl.examining import Exams
 from rigorl.lockstep import play
 from rigorl.outside import bucket
 from rigorl.outside.signals import Stop
@@ -73,18 +75,31 @@ class InProcess:
         self.stop.end()
 
 
-def pulses(bundle: Bundle, storage: Path | str | None) -> Generator[list[Event]]:
+def pulses(
+    bundle: Bundle,
+    storage: Path | str | None,
+    crew: Crew | None = None,
+    exams: Exams | None = None,
+    together: float = 0.0,
+) -> Generator[list[Event]]:
     """Play *bundle* and yield what happens: beats once in a while, all else at once.
 
-    A beat that tells of a checkpoint is not held back: then a stop costs least.
+    A beat that tells of a checkpoint is not held back: then a stop costs least. A report that
+    comes within *together* seconds of others may be, but only to go with the next event.
     """
-    pulse = time.monotonic()
+    held: list[Event] = []
     store = bucket.opened(storage) if storage else None
-    for event in play(bundle, Alone(), store):
-        now = not isinstance(event, Beat) or event.saved
-        if now or time.monotonic() - pulse >= PULSE:
-            pulse = time.monotonic()
-            yield [event]
+    told = time.monotonic()
+    for event in play(bundle, crew or Alone(), store, exams):
+        quiet = isinstance(event, Beat) and not event.saved
+        since = time.monotonic() - told
+        if not quiet or since >= PULSE:
+            held.append(event)
+        if held and (since >= together or not (quiet or isinstance(event, Report))):
+            yield held
+            held, told = [], time.monotonic()
+    if held:
+        yield held
 
 
 class Memory:

@@ -4,8 +4,15 @@ Ray is asked to place processes, to carry bytes between them and to say when one
 is played, in which order, and what becomes of it when something dies is decided here. Each file
 knows one side of Ray, so that what the house asks of it is small and said once.
 
-    crew    the members that work for one trial: `RayCrew`
-    parcel  how an item gets to a member, and what comes of it gets back
-    nodes   what is there, and free
-    deaths  why a process is gone, in words
+    cluster  a study on a cluster: which of the two players plays it
+    actors   one player: actors of ours, which stream what happens
+    tune     the other, where something is searched for: Ray Tune
+    worker   what both do in the process of a trial
+    crew     the members that work for one trial: `RayCrew`
+    parcel   how an item gets to a member, and what comes of it gets back
+    tries    what died, and whether it is tried again
+    waits    what has been asked for, and is not given
+    placing  what a trial needs, in Ray's words
+    nodes    what is there, and free
+    deaths   why a process is gone, in words
 """

@@ -1,7 +1,7 @@
-"""Ray Tune keeps the cluster's promises: the same verdict, through deaths and mistakes."""
+"""Ray keeps the cluster's promises: the same verdict, through deaths and mistakes, by each player."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -16,8 +16,12 @@ from rigorl.errors import DivergedError
 from rigorl.outside import optuna_ask
 from rigorl.outside.in_process import InProcess, Memory
 from rigorl.outside.journal import at_home
-from rigorl.outside.ray_tune import QUIET, RayTune
+from rigorl.outside.on_ray.cluster import QUIET, RayCluster
+from rigorl.outside.on_ray.tries import FAILURES
+from rigorl.outside.signals import Stop
+from rigorl.plan import Agenda
 from rigorl.spec import Experiment
+from rigorl.trial import Event, Trial, Trouble
 
 pytestmark = pytest.mark.filterwarnings("default")
 
@@ -30,6 +34,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     paths = [str(root / "platform"), str(root / "tests")]
     env = {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(paths)}
     ray.init(
+        address="local",
         num_cpus=2,
         include_dashboard=False,
         log_to_driver=False,
@@ -40,8 +45,39 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     ray.shutdown()
 
 
-def on_ray(spec: Experiment, journal: Any, home: Path) -> Any:
-    return experiment.run(spec, RayTune(home), journal, optuna_ask.ask)
+class Player:
+    """A cluster that plays everything in one way, whatever the agenda holds."""
+
+    def __init__(self, searches: bool) -> None:
+        self.searches = searches
+
+    def run(self, spec: Experiment, journal: Any, home: Path, stop: Stop | None = None) -> Any:
+        class Chosen(RayCluster):
+            def play(cluster, agenda: Agenda, record: Any) -> None:  # noqa: N805
+                agenda.searches = self.searches
+                super().play(agenda, record)
+
+        return experiment.run(spec, Chosen(home, stop=stop), journal, optuna_ask.ask)
+
+
+@pytest.fixture(params=[False, True], ids=["actors", "tune"])
+def player(request: pytest.FixtureRequest) -> Player:
+    return Player(request.param)
+
+
+class Told(Memory):
+    """A journal that keeps every event."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.events: list[Event] = []
+
+    def record(self, trials: Sequence[Trial], events: Sequence[Event]) -> None:
+        super().record(trials, events)
+        self.events += events
+
+    def troubles(self) -> list[str]:
+        return [event.cause for event in self.events if isinstance(event, Trouble)]
 
 
 def encoded(journal: Memory) -> dict[str, bytes]:
@@ -51,15 +87,17 @@ def encoded(journal: Memory) -> dict[str, bytes]:
     }
 
 
-def test_ray_and_one_process_agree_on_every_report(searching: Experiment, tmp_path: Path) -> None:
+def test_ray_and_one_process_agree_on_every_report(
+    player: Player, searching: Experiment, tmp_path: Path
+) -> None:
     here, there = Memory(), Memory()
     expected = experiment.run(searching, InProcess(tmp_path / "here"), here, optuna_ask.ask)
-    assert on_ray(searching, there, tmp_path / "there") == expected
+    assert player.run(searching, there, tmp_path / "there") == expected
     assert encoded(there) == encoded(here)
     assert there.asked == here.asked
 
 
-def test_ppo_on_ray_is_to_the_bit_ppo_in_this_process(tmp_path: Path) -> None:
+def test_ppo_on_ray_is_to_the_bit_ppo_in_this_process(player: Player, tmp_path: Path) -> None:
     spec = tiny(
         arms={"ppo": {"agent": {"name": "ppo", "config": {"n_steps": 32, "epochs": 2}}}},
         tasks=[{"name": "pole", "env": "CartPole-v1"}],
@@ -67,62 +105,72 @@ def test_ppo_on_ray_is_to_the_bit_ppo_in_this_process(tmp_path: Path) -> None:
     )
     here, there = Memory(), Memory()
     experiment.run(spec, InProcess(), here, optuna_ask.ask)
-    on_ray(spec, there, tmp_path)
+    player.run(spec, there, tmp_path)
     assert encoded(there) == encoded(here)
 
 
-def test_a_worker_that_dies_is_replaced_and_nothing_is_lost(tmp_path: Path) -> None:
+def test_a_worker_that_dies_is_replaced_and_nothing_is_lost(player: Player, tmp_path: Path) -> None:
     dying = {"die_at": 30, "scar": str(tmp_path / "scar")}
     spec = tiny(
         arms={"x": {"agent": {"name": "helpers.seeker", "config": dying}}},
         budget={"steps": 40, "exam_every": 10, "exam_episodes": 1, "checkpoint_every": 20},
         seeds={"test": [0]},
     )
-    died, whole = Memory(), Memory()
-    verdict = on_ray(spec, died, tmp_path / "trials")
+    died, whole = Told(), Memory()
+    verdict = player.run(spec, died, tmp_path / "trials")
     assert (tmp_path / "scar").exists()
+    assert len(died.troubles()) == 1
     assert experiment.run(spec, InProcess(), whole, optuna_ask.ask) == verdict
     assert encoded(died) == encoded(whole)
 
 
-def test_a_bug_and_a_nan_are_named_and_the_others_go_on(tmp_path: Path) -> None:
+def test_a_bug_and_a_nan_are_named_and_the_others_go_on(player: Player, tmp_path: Path) -> None:
     arms = {
         "buggy": {"agent": {"name": "helpers.seeker", "config": {"raise_at": 3}}},
         "broken": {"agent": {"name": "helpers.seeker", "config": {"nan_at": 7}}},
         **TINY["arms"],
     }
     journal = Memory()
-    verdict = on_ray(tiny(arms=arms), journal, tmp_path)
+    verdict = player.run(tiny(arms=arms), journal, tmp_path)
     assert verdict.arms["seeker"].complete
     causes = {mishap.arm: (mishap.cause, mishap.lasting) for mishap in verdict.failures}
-    assert causes["buggy"] == ("ZeroDivisionError: a bug at step 3", False)
+    assert causes["buggy"][0].startswith("ZeroDivisionError: a bug at step 3 (helpers/seeker.py:")
+    assert causes["buggy"][0].endswith("in _misbehave)")
+    assert not causes["buggy"][1]
     assert "loss is nan at step 7" in causes["broken"][0]
     assert causes["broken"][1]
 
 
-def test_a_worker_that_dies_each_time_is_given_up_and_the_others_go_on(tmp_path: Path) -> None:
+def test_a_worker_that_dies_each_time_is_given_up_and_the_others_go_on(
+    player: Player, tmp_path: Path
+) -> None:
     dead = {"agent": {"name": "helpers.seeker", "config": {"die_at": 3}}}
     spec = tiny(arms={"dead": dead, **TINY["arms"]}, seeds={"test": [0]})
-    verdict = on_ray(spec, Memory(), tmp_path)
+    journal = Told()
+    verdict = player.run(spec, journal, tmp_path)
     assert verdict.arms["seeker"].complete
     (mishap,) = verdict.failures
-    assert "its worker died 3 times" in mishap.cause
+    assert f"its worker died {FAILURES + 1} times" in mishap.cause
+    assert journal.troubles()[0] in mishap.cause
+    assert len(journal.troubles()) == FAILURES + 1
     assert not mishap.lasting
 
 
-def test_an_arm_after_another_finds_its_policies(tmp_path: Path) -> None:
+def test_an_arm_after_another_finds_its_policies(player: Player, tmp_path: Path) -> None:
     arms = {"placebo": {"after": "seeker", "agent": {"name": "frozen"}}, **TINY["arms"]}
-    verdict = on_ray(tiny(arms=arms), Memory(), tmp_path)
+    verdict = player.run(tiny(arms=arms), Memory(), tmp_path)
     assert verdict.arms["placebo"].score == verdict.arms["seeker"].score
 
 
-def test_a_report_that_differs_ends_the_run(spec: Experiment, tmp_path: Path) -> None:
+def test_a_report_that_differs_ends_the_run(
+    player: Player, spec: Experiment, tmp_path: Path
+) -> None:
     with closing(at_home(tmp_path)) as journal:
-        on_ray(spec, journal, tmp_path / "first")
+        player.run(spec, journal, tmp_path / "first")
         (trial, *_) = journal.trials("tiny")
         (first, *_) = journal.reports({trial.id})[trial.id]
         lie = msgspec.structs.replace(first, metrics={"loss": 99.0})
     with closing(at_home(tmp_path / "other")) as journal:
         journal.record([trial], [lie])
         with pytest.raises(DivergedError, match=trial.id):
-            on_ray(spec, journal, tmp_path / "second")
+            player.run(spec, journal, tmp_path / "second")

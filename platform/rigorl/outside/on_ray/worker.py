@@ -1,0 +1,86 @@
+"""What happens in the process of a trial, whoever asked for it."""
+
+import traceback
+from collections.abc import Generator
+from pathlib import Path
+from typing import NamedTuple
+
+import msgspec
+
+from rigorl.contract import Crew
+from rigorl.errors import CrewError
+from rigorl.examining import Exams
+from rigorl.outside.in_process import Alone, pulses
+from rigorl.outside.on_ray.crew import RayCrew
+from rigorl.resources import ExamSpec, Needs, Strategy
+from rigorl.trial import Bundle, Event, Failure
+
+TOGETHER = 0.05
+"""Seconds for which what happens may be held back, to be told at once with what follows."""
+FRAMES = 2
+"""Of a traceback, so many of the last lines are told."""
+encode = msgspec.msgpack.Encoder().encode
+events = msgspec.msgpack.Decoder(list[Event]).decode
+
+
+class Terms(NamedTuple):
+    """On which terms the trials of a study are played: where they keep things, what each needs.
+
+    `needs` holds what the processes of one trial need: of its learner, then of the `crew`, then
+    of those that take its exams.
+    """
+
+    storage: str
+    needs: tuple[Needs, ...] = (Needs(),)
+    strategy: Strategy = "PACK"
+    exam: ExamSpec = ExamSpec()
+    crew: int = 0
+
+
+class Hands(NamedTuple):
+    """Who works beside a learner: its crew, and who takes its exams, if that is not the crew."""
+
+    crew: Crew
+    exams: Exams | None = None
+
+
+def hands(terms: Terms) -> Hands:
+    """Return who works for the trials that this process plays; their bundles come after ours."""
+    own, exam = terms.crew, terms.exam
+    crew = RayCrew(own, terms.needs[1], 1) if own else Alone()
+    if not exam.crew:
+        return Hands(crew)
+    examiners = RayCrew(exam.crew, terms.needs[1], 1 + own, bounded=False)
+    return Hands(crew, Exams(examiners, exam.backlog))
+
+
+def dismiss(hands: Hands) -> None:
+    """End all who work beside the learner."""
+    for crew in (hands.crew, hands.exams and hands.exams.crew):
+        if isinstance(crew, RayCrew):
+            crew.close()
+
+
+def tell(order: bytes, terms: Terms, hands: Hands) -> Generator[bytes]:
+    """Play the bundle of *order*, and yield what happens. A bug in an agent is told as well."""
+    bundle = msgspec.msgpack.decode(order, type=Bundle)
+    try:
+        for news in pulses(bundle, terms.storage, *hands, together=TOGETHER):
+            yield encode(news)
+    except CrewError:
+        raise  # somebody died: it is tried again
+    except Exception as error:  # noqa: BLE001  a mistake ends its own bundle and no other
+        yield encode([failure(bundle, f"{type(error).__name__}: {error}{_where(error)}")])
+
+
+def failure(bundle: Bundle, cause: str) -> Failure:
+    return Failure(trial=bundle.id, stage=0, step=0, cause=cause, lasting=False)
+
+
+def _where(error: Exception) -> str:
+    """Return ` (agents/ppo.py:12 in learn, blocks/dense.py:34 in forward)`."""
+    lines = [
+        f"{'/'.join(Path(frame.filename).parts[-2:])}:{frame.lineno} in {frame.name}"
+        for frame in traceback.extract_tb(error.__traceback__)[-FRAMES:]
+    ]
+    return f" ({', '.join(lines)})" if lines else ""
