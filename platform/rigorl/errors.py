@@ -5,6 +5,7 @@
   - UnknownAgent         no such algorithm in the house
   - IncompleteResults    a number was asked for that the data do not support
   - TrialFailed          a trial ended in nonsense (NaN, infinity); carries no blame for the others
+  - CrewError            a member of a trial's crew was lost; the trial can be taken up again
   - StorageError         what a trial keeps cannot be written, or is not what was written
   - JournalError         the record of the study cannot be read or written
     - DivergedError      the same report came twice, with different content
@@ -44,6 +45,10 @@ class IncompleteResults(RigorlError):  # noqa: N818
 
 class TrialFailed(RigorlError):  # noqa: N818
     """A trial ended in nonsense; trying it again would end the same way."""
+
+
+class CrewError(RigorlError):
+    """A member of a trial's crew was lost at work. Taken up again, the trial goes on."""
 
 
 class StorageError(RigorlError):
