@@ -1,6 +1,6 @@
 """Processes of one trial meet, and hear each other: rank 0 leads, the others follow.
 
-They meet at a store of the leader's, for one rollout, and form a group of their own: torch's
+They meet at a board of the leader's, for one rollout, and form a group of their own: torch's
 default group, of which a process has but one, is not touched.
 """
 
@@ -9,7 +9,7 @@ import socket
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any, NamedTuple
 
@@ -17,6 +17,7 @@ import torch
 import torch.distributed
 from torch import Tensor
 
+from rigorl.blocks.board import Board, Visit
 from rigorl.errors import CrewError
 
 dist: Any = torch.distributed  # whose types hide half of it
@@ -24,14 +25,15 @@ PATIENCE = 120.0
 """Seconds that the others may take to come, and to compute a gradient."""
 ENDLESS = timedelta(days=365)
 """What followers wait: an exam may hold up the leader. If it dies, its sockets say so at once."""
-GLANCE = timedelta(seconds=0.1)
-"""Between two looks at those who are still to come: are they alive?"""
+GLANCE = 0.1
+"""Seconds between two looks at those who are still to come: are they alive?"""
+BACKEND = "backend"
 ABROAD = ("192.0.2.1", 9)
 """An address that belongs to nobody (RFC 5737). Nothing is sent there."""
 
 
 class Place(NamedTuple):
-    """Where to meet. *token* tells this meeting from others that had the same port."""
+    """Where to meet. Only who knows *token* is let in."""
 
     host: str
     port: int
@@ -42,8 +44,8 @@ class Place(NamedTuple):
 class Link:
     """What one rank hears and says. All ranks must do the same, in the same order."""
 
-    def __init__(self, group: Any, device: torch.device) -> None:
-        self.group, self.device = group, device
+    def __init__(self, group: Any, device: torch.device, board: Board | Visit) -> None:
+        self.group, self.device, self.board = group, device, board
 
     def gather(self, mine: Tensor, rows_RP: Tensor) -> None:
         """Fill *rows_RP* with what each rank calls *mine*."""
@@ -60,79 +62,75 @@ class Link:
     def close(self) -> None:
         """Hang up. Who still listens is told so, by an error."""
         self.group = None
+        self.board.close()
 
 
 class Meeting:
     """The leader's side. Those who come are told from those who come twice."""
 
     def __init__(self, count: int) -> None:
-        host, patience = address(), timedelta(seconds=PATIENCE)
-        self.store = dist.TCPStore(host, 0, None, True, patience, wait_for_workers=False)
-        self.place = Place(host, self.store.port, secrets.token_hex(8), count)
-        self.store.set(self.place.token, "")
+        host, token = address(), secrets.token_hex(16)
+        self.board = Board(host, token, PATIENCE)
+        self.place = Place(host, self.board.port, token, count)
 
     def begin(self, device: torch.device, futures: Sequence["Future[Any]"]) -> Link:
         """Return the link, once all have come whose work *futures* stand for."""
-        place, devices = self.place, [_name(device)]
-        names = [_key(place, "device", rank) for rank in range(1, place.ranks)]
-        until = time.monotonic() + PATIENCE
-        while not self.store.check(names):
+        ranks, until = self.place.ranks, time.monotonic() + PATIENCE
+        came = [_came(rank) for rank in range(1, ranks)]
+        while not self.board.see(came, GLANCE):
             gone = [rank for rank, future in enumerate(futures, 1) if future.done()]
             if gone or time.monotonic() > until:
                 raise CrewError(
-                    f"all {place.ranks} learners must come, but rank {gone[0]} ended at once"
+                    f"all {ranks} learners must come, but rank {gone[0]} ended at once"
                     if gone
-                    else f"all {place.ranks} learners must come, but not all did in "
-                    f"{PATIENCE:g} s; is the crew busy with something else?"
+                    else f"all {ranks} learners must come, but not all did in {PATIENCE:g} s; "
+                    "is the crew busy with something else?"
                 )
-            _look(self.store, names)
-        devices += [self.store.get(name).decode() for name in names]
-        self.store.set(_key(place, "backend"), backend(devices))
-        return _form(self.store, place, 0, device, backend(devices))
+        chosen = backend([_name(device), *(self.board.get(name).decode() for name in came)])
+        self.board.leave(BACKEND, chosen.encode())
+        return _form(self.board, self.place, 0, device, chosen)
+
+    def close(self) -> None:
+        """Send away those who have come, and those who are still to come."""
+        self.board.close()
 
 
 def attend(place: Place, rank: int, device: torch.device) -> Link:
     """Meet the leader as *rank*; `CrewError` if it has left, or *rank* has come before."""
-    with heard():
-        store = _knock(place)
-        if not store.check([place.token]):
-            raise CrewError("a follower must find its leader, but another one is there")
-        if store.add(_key(place, "claim", rank), 1) > 1:
-            raise CrewError(
-                f"each rank must come once, but rank {rank} has come before; the others will "
-                "miss the first one and begin anew"
-            )
-        store.set(_key(place, "device", rank), _name(device))
-        chosen = store.get(_key(place, "backend")).decode()
-        link = _form(store, place, rank, device, chosen)
-        link.group.set_timeout(ENDLESS)
+    visit = Visit(place.host, place.port, place.token, 2 * PATIENCE)
+    try:
+        _come(visit, rank, device)
+        link = _form(visit, place, rank, device, visit.get(BACKEND).decode())
+    except CrewError:
+        visit.close()
+        raise
+    link.group.set_timeout(ENDLESS)
     return link
 
 
-def _knock(place: Place) -> Any:
-    """Return the leader's store. Torch would try in vain for long, and aloud."""
-    at, patience = (place.host, place.port), timedelta(seconds=PATIENCE)
-    try:
-        socket.create_connection(at, timeout=PATIENCE).close()
-    except OSError as error:
-        raise CrewError(f"a follower must find its leader, but at {at}: {error}") from error
-    return dist.TCPStore(*at, None, False, patience, wait_for_workers=False)
+def _come(visit: Visit, rank: int, device: torch.device) -> None:
+    if not visit.leave(_came(rank), _name(device).encode()):
+        raise CrewError(
+            f"each rank must come once, but rank {rank} has come before; the others will miss "
+            "the first one, and the trial goes on from its checkpoint"
+        )
 
 
-def _form(store: Any, place: Place, rank: int, device: torch.device, chosen: str) -> Link:
+def _form(board: Board | Visit, place: Place, rank: int, device: torch.device, chosen: str) -> Link:
     """Return the link of *rank*, when all have called this."""
-    kept, patience = dist.PrefixStore(place.token, store), timedelta(seconds=PATIENCE)
+    patience = timedelta(seconds=PATIENCE)
     with heard():
         if chosen == "nccl":
             nccl = dist.ProcessGroupNCCL.Options()
             nccl._timeout = patience  # noqa: SLF001  so in torch itself
-            return Link(dist.ProcessGroupNCCL(kept, rank, place.ranks, nccl), device)
+            return Link(dist.ProcessGroupNCCL(board, rank, place.ranks, nccl), device, board)
         gloo = dist.ProcessGroupGloo._Options()  # noqa: SLF001
         gloo._timeout = patience  # noqa: SLF001
         # By the address that leads there: a host's own name often means its loopback.
         mine = dist.ProcessGroupGloo.create_device(hostname=address((place.host, place.port)))
         gloo._devices = [mine]  # noqa: SLF001
-        return Link(dist.ProcessGroupGloo(kept, rank, place.ranks, gloo), torch.device("cpu"))
+        group = dist.ProcessGroupGloo(board, rank, place.ranks, gloo)
+        return Link(group, torch.device("cpu"), board)
 
 
 def backend(devices: Sequence[str]) -> str:
@@ -174,10 +172,5 @@ def heard() -> Iterator[None]:
         ) from error
 
 
-def _look(store: Any, names: list[str]) -> None:
-    with suppress(dist.DistStoreError):
-        store.wait(names, GLANCE)
-
-
-def _key(place: Place, *what: str | int) -> str:
-    return "/".join(map(str, (place.token, *what)))
+def _came(rank: int) -> str:
+    return f"came/{rank}"

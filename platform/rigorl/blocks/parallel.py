@@ -111,7 +111,8 @@ def muster(
 def _lead(
     count: int, crew: Crew, learner: Learner, lesson: Lesson, batch: Batch[Any]
 ) -> Iterator[Team]:
-    meeting, futures, link = Meeting(count), list["Future[None]"](), None
+    meeting, futures = Meeting(count), list["Future[None]"]()
+    link: Link | Meeting = meeting
     try:
         try:
             for number in range(1, count):
@@ -129,10 +130,9 @@ def _lead(
         raise CrewError(f"{error}{_causes(futures)}") from error
 
 
-def _leave(link: Link | None, futures: Sequence["Future[None]"]) -> None:
+def _leave(link: Link | Meeting, futures: Sequence["Future[None]"]) -> None:
     """Hang up, and wait a moment for the followers to notice."""
-    if link:
-        link.close()
+    link.close()
     for future in futures:
         future.cancel()  # if it has not begun
     wait(futures, timeout=GRACE)
@@ -172,7 +172,9 @@ def follow(rank: Rank) -> None:
     device = torch.device("cuda" if gpu else "cpu")
     link = attend(rank.place, rank.number, device)
     try:
-        actor, critic = rank.actor.to_empty(device=device), rank.critic.to_empty(device=device)
+        # The item stays as it is: it may be tried again.
+        actor = copy.deepcopy(rank.actor).to_empty(device=device)
+        critic = copy.deepcopy(rank.critic).to_empty(device=device)
         learner = assemble(actor, critic, rank.terms, rank.adam_eps, written=rank.written)
         _follow(Member(learner, rank.place.ranks, rank.number, link), rank)
     finally:
