@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from helpers.crews import Failing, Late, Threads
+from helpers.crews import Failing, Late, threads
 from helpers.trials import HALF, encoded, reports, trial, until_saved
 from rigorl.checkpoint import Folder, newest
 from rigorl.contract import Crew
@@ -23,8 +23,8 @@ BUDGET = Budget(steps=40, exam_every=10, exam_episodes=2, checkpoint_every=15, d
 ONE = Bundle(trials=(trial(budget=BUDGET, config={"every": 1}),))
 CREWS: dict[str, Callable[[], Crew]] = {
     "late": Late,
-    "two threads": lambda: Threads(2),
-    "five threads": lambda: Threads(5),
+    "two threads": lambda: threads(2),
+    "five threads": lambda: threads(5),
 }
 
 

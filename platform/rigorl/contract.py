@@ -220,7 +220,7 @@ def check(spec: Experiment) -> list[str]:
     """
     remarks = []
     world = world_spec(spec.tasks, spec.budget.num_envs)
-    world = replace(world, gpus=spec.budget.gpus)
+    world = replace(world, gpus=spec.budget.gpus, crew=spec.placement.crew.size)
     try_out(spec.tasks)
     for name, arm in spec.arms.items():
         at = f"$.arms.{name}"

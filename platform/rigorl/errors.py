@@ -5,7 +5,7 @@
   - UnknownAgent         no such algorithm in the house
   - IncompleteResults    a number was asked for that the data do not support
   - TrialFailed          a trial ended in nonsense (NaN, infinity); carries no blame for the others
-  - CrewError            a member of a trial's crew died, again and again
+  - CrewError            a member of a trial's crew was lost; the trial can be taken up again
   - StorageError         what a trial keeps cannot be written, or is not what was written
   - JournalError         the record of the study cannot be read or written
     - DivergedError      the same report came twice, with different content
@@ -53,7 +53,7 @@ class TrialFailed(RigorlError):  # noqa: N818
 
 
 class CrewError(RigorlError):
-    """A member of the crew died, and those that took its place died too."""
+    """A member of a trial's crew was lost at work. Taken up again, the trial goes on."""
 
 
 class StorageError(RigorlError):

@@ -1,10 +1,44 @@
-"""Crews as bad as a crew may be: as late as possible, or in any order; and one that fails."""
+"""Crews without Ray: processes or threads of this machine, one that is late, one that fails."""
 
+import multiprocessing
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 from typing import Any
 
 from rigorl.errors import TrialFailed
+
+
+class Pool:
+    """As many members as *executor* has workers. Where the work is, is the executor's business."""
+
+    def __init__(self, size: int, executor: Executor) -> None:
+        self.size, self.executor = size, executor
+        self.items: list[Any] = []
+        """All that was ever asked for."""
+
+    def share(self, value: Any) -> Any:
+        return value
+
+    def submit(self, function: Callable[[Any], Any], item: Any) -> "Future[Any]":
+        self.items.append(item)
+        return self.executor.submit(function, item)
+
+    def map(self, function: Callable[[Any], Any], items: Iterable[Any]) -> Iterator[Any]:
+        return self.executor.map(function, items)
+
+    def close(self) -> None:
+        self.executor.shutdown(cancel_futures=True)
+
+
+def processes(size: int) -> Pool:
+    """Return a crew of fresh interpreters, as Ray's actors are: nothing is inherited."""
+    spawn = multiprocessing.get_context("spawn")
+    return Pool(size, ProcessPoolExecutor(size, mp_context=spawn))
+
+
+def threads(size: int) -> Pool:
+    """Return a crew in this process: they meet as processes do, and are there at once."""
+    return Pool(size, ThreadPoolExecutor(size))
 
 
 class Tardy(Future):  # type: ignore[type-arg]
@@ -31,16 +65,6 @@ class Late:
 
     def map(self, function: Callable[[Any], Any], items: Iterable[Any]) -> Iterator[Any]:
         return map(function, items)
-
-
-class Threads(Late):
-    """Works while the caller does, and ends in any order."""
-
-    def __init__(self, size: int) -> None:
-        self.size, self.pool = size, ThreadPoolExecutor(size)
-
-    def submit(self, function: Callable[[Any], Any], item: Any) -> "Future[Any]":
-        return self.pool.submit(function, item)
 
 
 class Failing(Late):

@@ -8,7 +8,8 @@ Shapes: T steps of a rollout, E environments, B batch, D observation, A action.
 """
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping
+from contextlib import closing
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeGuard
 
@@ -19,16 +20,17 @@ from gymnasium.spaces import Box, Discrete
 from msgspec import Meta, Struct
 from numpy.typing import NDArray
 
-from rigorl.blocks.actor_critic import ActorCritic, Autograd, Terms, divergence
+from rigorl.blocks.actor_critic import Terms, divergence
 from rigorl.blocks.actors import make_actor
-from rigorl.blocks.adam import Adam, flatten
+from rigorl.blocks.adam import Adam
 from rigorl.blocks.device import choose
 from rigorl.blocks.greedy import GreedyPolicy, load_policy
 from rigorl.blocks.nets import mlp
 from rigorl.blocks.normalize import Moments, ObsScale, RewardScale
+from rigorl.blocks.parallel import check, muster
 from rigorl.blocks.rollout import Batch, Episodes, Rollout, minibatches
+from rigorl.blocks.shards import Lesson, assemble
 from rigorl.blocks.storage import load_groups, save_groups
-from rigorl.blocks.written import Written
 from rigorl.contract import Crew, Progress, Span
 from rigorl.errors import SpecError
 from rigorl.seeds import integer
@@ -72,6 +74,9 @@ class Config(Struct, frozen=True, forbid_unknown_fields=True):
     backward: Literal["written", "autograd"] = "written"
     """Gradients written out in NumPy, or torch's: the same to rounding, and four times as fast.
     On a GPU they are torch's."""
+    learners: Count = 1
+    """Shards of each minibatch, whose gradients are added: in processes of the trial's crew, if
+    it has one, else one after another in this process, with the same result."""
     reset_optimizer_at_switch: bool = False
     """Whether Adam forgets its moments when another task begins."""
 
@@ -89,6 +94,9 @@ def make(config: Config, world: WorldSpec, seed: int) -> "PPO":
             "ppo must act in a Box of floats or in a Discrete space, but the action is "
             f"{action}; choose a task with such actions"
         )
+    fault = check(config.learners, world.crew)
+    if fault:
+        raise SpecError(fault, "$.config.learners")
     return PPO(config, math.prod(obs.shape), action, seed, choose(world.gpus))
 
 
@@ -115,15 +123,14 @@ class PPO:
         # Born on the CPU, with the same weights wherever it lives.
         self.actor.to(device)
         self.critic.to(device)
-        parameters = [*self.actor.parameters(), *self.critic.parameters()]
-        self.flat = flatten(parameters)
-        self.adam = Adam([self.flat.weights], config.adam_eps)
-        terms = Terms(config.value_coef, config.entropy_coef, config.normalize_advantage)
-        self.net: ActorCritic = (
-            Written(self.actor, self.critic, terms)
-            if config.backward == "written" and device.type == "cpu"
-            else Autograd(self.actor, self.critic, self.flat, terms)
+        self.learner = assemble(
+            self.actor,
+            self.critic,
+            Terms(config.value_coef, config.entropy_coef, config.normalize_advantage),
+            config.adam_eps,
+            written=config.backward == "written" and device.type == "cpu",
         )
+        self.flat, self.adam, self.net = self.learner[-3:]
         self.obs_scale = ObsScale(n_obs, config.obs_clip, on=config.normalize_obs)
         self.reward_scale = RewardScale(
             config.discount, config.reward_clip, on=config.normalize_reward
@@ -131,7 +138,6 @@ class PPO:
         self.updates = 0
 
     def learn(self, world: World, crew: Crew, span: Span) -> Iterator[Progress]:
-        del crew
         config, envs = self.config, world.envs
         if span.start == 0 and span.stage > 0 and config.reset_optimizer_at_switch:
             self.adam.forget()
@@ -146,11 +152,13 @@ class PPO:
             n_steps = min(config.n_steps, math.ceil((span.stop - step) / envs.num_envs))
             batch, obs_ED = self._collect(envs, obs_ED, n_steps, episodes)
             step = min(step + n_steps * envs.num_envs, span.stop)
-            for loss, last in self._improve(batch, lr, clip):
-                metrics = {"loss": loss}
-                if last:
-                    metrics |= {"lr": lr} | self._assess(batch, clip) | episodes.summary()
-                yield Progress(step, self.updates, metrics, safe=last)
+            lesson = Lesson(config.minibatch, lr, clip, config.max_grad_norm)
+            with closing(self._improve(batch, lesson, crew)) as improving:
+                for loss, last in improving:
+                    metrics = {"loss": loss}
+                    if last:
+                        metrics |= {"lr": lr} | self._assess(batch, clip) | episodes.summary()
+                    yield Progress(step, self.updates, metrics, safe=last)
 
     def _collect(
         self, envs: Envs, obs_ED: Array, n_steps: int, episodes: Episodes
@@ -191,21 +199,26 @@ class PPO:
             (advantage_TE + value_TE).reshape(-1),
         )
 
-    def _improve(self, batch: Batch[Array], lr: float, clip: float) -> Iterator[tuple[float, bool]]:
+    def _improve(
+        self, batch: Batch[Array], lesson: Lesson, crew: Crew
+    ) -> Generator[tuple[float, bool]]:
         """Yield, after each minibatch, its loss, and whether it was the last of the rollout."""
-        config, net = self.config, self.net
+        config, net, (minibatch, lr, clip, max_norm) = self.config, self.net, lesson
         held, size = net.hold(batch), len(batch.return_B)
-        n_parts = math.ceil(size / config.minibatch)
-        for epoch in range(1, config.epochs + 1):
-            order_B = net.order(torch.randperm(size, generator=self.order))
-            for i, part in enumerate(minibatches(held, config.minibatch, order_B), 1):
-                losses = net.gradient(part, clip)
-                self.adam.step([self.flat.grad], lr, config.max_grad_norm)
-                self.updates += 1
-                last = i == n_parts and (epoch == config.epochs or self._is_far_from(batch))
-                yield net.terms.total(losses), last
-            if last:
-                return
+        n_parts = math.ceil(size / minibatch)
+        with muster(config.learners, crew, self.learner, lesson, batch) as team:
+            for epoch in range(1, config.epochs + 1):
+                order_B = net.order(team.tell(torch.randperm(size, generator=self.order)))
+                for i, part in enumerate(minibatches(held, minibatch, order_B), 1):
+                    losses = team.gradient(part, clip)
+                    self.adam.step([self.flat.grad], lr, max_norm)
+                    self.updates += 1
+                    last = i == n_parts and (epoch == config.epochs or self._is_far_from(batch))
+                    if not last:
+                        yield net.terms.total(losses), False
+                if last:
+                    break
+        yield net.terms.total(losses), True  # safe: nobody follows any more
 
     def _is_far_from(self, batch: Batch[Array]) -> bool:
         target = self.config.target_kl

@@ -60,6 +60,9 @@ class ActorCritic(Protocol):
     def order(self, order_B: Tensor) -> Any:
         """Return *order_B* as an index into what `hold` returned."""
 
+    def standard(self, advantage_B: Any) -> Any:
+        """Return them with mean 0 and deviation 1, if that is asked for and there are two."""
+
     def gradient(self, batch: Batch[Any], clip: float) -> Losses:
         """Return the losses, and leave the gradient of their total in `Flat.grad`."""
 
@@ -93,6 +96,12 @@ class Autograd:
     def order(self, order_B: Tensor) -> Tensor:
         return order_B.to(self.device)
 
+    def standard(self, advantage_B: Tensor) -> Tensor:
+        if self.terms.normalize_advantage and len(advantage_B) > 1:
+            std, mean = torch.std_mean(advantage_B)
+            advantage_B = (advantage_B - mean) / (std + 1e-8)
+        return advantage_B
+
     def gradient(self, batch: Batch[Tensor], clip: float) -> Losses:
         policy_loss, value_loss, entropy, _ = self._losses(batch, clip)
         terms = self.terms
@@ -109,10 +118,7 @@ class Autograd:
     def _losses(self, batch: Batch[Tensor], clip: float) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Return what to minimise for the actor and for the critic, the entropy, log_prob_B."""
         log_prob_B, entropy = self.actor.judge(batch.obs_BD, batch.action)
-        advantage_B = batch.advantage_B
-        if self.terms.normalize_advantage and len(advantage_B) > 1:
-            std, mean = torch.std_mean(advantage_B)
-            advantage_B = (advantage_B - mean) / (std + 1e-8)
+        advantage_B = self.standard(batch.advantage_B)
         ratio_B = torch.exp(log_prob_B - batch.log_prob_B)
         value_B = self.critic(batch.obs_BD).squeeze(-1)
         value_loss = torch.nn.functional.mse_loss(value_B, batch.return_B)

@@ -45,6 +45,11 @@ class Written:
         order: Array = order_B.numpy()
         return order
 
+    def standard(self, advantage_B: Array) -> Array:
+        if self.terms.normalize_advantage and len(advantage_B) > 1:
+            return standardized(advantage_B)
+        return advantage_B
+
     def gradient(self, batch: Batch[Array], clip: float) -> Losses:
         terms, size = self.terms, len(batch.advantage_B)
         log_prob_B, entropy = self.head.judge(batch.obs_BD, batch.action)
@@ -69,9 +74,7 @@ class Written:
 
     def _gains(self, batch: Batch[Array], log_prob_B: Array, clip: float) -> tuple[Array, Array]:
         """Return ratio * advantage, and the same with the ratio clipped."""
-        advantage_B = batch.advantage_B
-        if self.terms.normalize_advantage and len(advantage_B) > 1:
-            advantage_B = standardized(advantage_B)
+        advantage_B = self.standard(batch.advantage_B)
         ratio_B = np.subtract(log_prob_B, batch.log_prob_B)
         np.exp(ratio_B, out=ratio_B)
         clipped_B = np.minimum(np.maximum(ratio_B, 1 - clip), 1 + clip)

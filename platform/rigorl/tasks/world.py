@@ -37,7 +37,8 @@ class Policy(Protocol):
 class WorldSpec:
     """What is known of a world before it is opened. All tasks of a trial share it.
 
-    With `given`, policies of another trial come with it. `gpus` are what the trial may use.
+    With `given`, policies of another trial come with it. `gpus` are what the trial may use,
+    and `crew` the members of its crew, where that is known.
     """
 
     observation: gym.Space[Any]
@@ -46,6 +47,7 @@ class WorldSpec:
     tasks: tuple[TaskSpec, ...]
     given: bool = False
     gpus: float = 0.0
+    crew: int = 0
 
 
 class Tally(Struct):
