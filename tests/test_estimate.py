@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 
+from conftest import tiny
 from rigorl import estimate
 from rigorl.outside import yaml_file
 from rigorl.outside.in_process import Alone
@@ -26,3 +27,11 @@ def test_a_replay_that_is_still_nearly_empty_is_counted_full(
     replay = 2_000_000 * 9 * 4
     assert replay < disk["sac"] < 1.3 * replay
     assert disk["ppo"] < 1_000_000
+
+
+def test_more_places_than_trials_do_not_make_a_trial_shorter() -> None:
+    spec = tiny()
+    cost = estimate.Cost("x", "test", 4, 100, 10, 1, core_s=400.0)
+    assert estimate.wall_s([cost, cost], spec, 2) == 400
+    assert estimate.wall_s([cost, cost], spec, 100) == 100
+    assert estimate.wall_s([], spec, 100) == 0

@@ -1,18 +1,21 @@
 """Pages and pictures say what the verdict says, holes included."""
 
 import json
+import math
 from collections.abc import Sequence
 
 import pytest
 
 from conftest import TINY, tiny
-from rigorl import experiment, report
+from rigorl import estimate, experiment, report, telling
 from rigorl.analysis.curves import Curve
 from rigorl.analysis.verdict import Verdict
 from rigorl.estimate import Cost
 from rigorl.figures.curves import learning_curves
+from rigorl.fitting import Node
 from rigorl.outside import optuna_ask
 from rigorl.outside.in_process import InProcess, Memory
+from rigorl.resources import Needs
 from rigorl.spec import Experiment
 
 TASKS = [
@@ -103,4 +106,35 @@ def test_costs_add_up() -> None:
     cost = Cost("ppo", "test", trials=5, steps=1000, exams=10, disk_bytes=2_000_000, core_s=90.0)
     page = report.costs([cost, cost], 120.0)
     assert "| all        | 10     | 2,000 | 20    | 4.0 MB | 3.0 min " in page
-    assert "About 2.0 min" in page
+    assert "About 2.0 min on this machine" in page
+
+
+def test_what_fits_on_a_cluster_is_told_with_the_price() -> None:
+    spec = tiny(budget={"cpus": 2, "gpus": 1, "steps": 20, "exam_every": 10, "exam_episodes": 1})
+    total = Needs(8, 2, 2**33, {"arm": 1.0}, {"zone": "eu"})
+    nodes = [Node("10.0.0.1", total, Needs(4, 0, 2**32)), Node("10.0.0.2", Needs(8), Needs(8))]
+    fits = telling.fits(spec, nodes)
+    assert (fits["now"], fits["at_once"], fits["never"]) == (0, 2, "")
+    cost = Cost("ppo", "test", trials=4, steps=1000, exams=10, disk_bytes=2_000_000, core_s=240.0)
+    page = report.costs([cost], estimate.wall_s([cost], spec, fits["at_once"]), fits)
+    assert "About 2.0 min with 2 trials at once" in page
+    assert "| 10.0.0.1 | 4/8       | 0/2       | 4.0/8.0 GiB | 1 arm, zone=eu |" in page
+    assert page.endswith(
+        "Trials at once: 0 now (waits for 1 GPU: all 2 are taken, 2 on 10.0.0.1); "
+        "2 when all is free.\n"
+    )
+
+
+def test_what_never_fits_has_no_time() -> None:
+    spec = tiny(budget={"cpus": 9, "steps": 20, "exam_every": 10, "exam_episodes": 1})
+    fits = telling.fits(spec, [Node("10.0.0.1", Needs(8), Needs(8))])
+    cost = Cost("ppo", "test", trials=4, steps=1000, exams=10, disk_bytes=2_000_000, core_s=240.0)
+    wall = estimate.wall_s([cost], spec, fits["at_once"])
+    assert wall == math.inf
+    page = report.costs([cost], wall, fits)
+    assert "About" not in page
+    assert page.endswith(
+        "No trial ever fits on these nodes: asks for 9 CPUs on one node; "
+        "the nearest, 10.0.0.1, has 8 CPUs.\n"
+    )
+    assert json.loads(report.as_json({"wall_s": wall})) == {"wall_s": None}

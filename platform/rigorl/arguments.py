@@ -17,10 +17,16 @@ def parser() -> argparse.ArgumentParser:
     verb = _verb(verbs, "plan", "what will it cost? trials, steps, exams, disk, time")
     _spec(verb)
     _json(verb)
+    verb.add_argument(
+        "--cluster",
+        action="store_true",
+        help="and what fits on the cluster at RAY_ADDRESS, now and when all of it is free?",
+    )
     _run(_verb(verbs, "run", "tune, examine, judge; again, it does only what is left"))
     _run(_verb(verbs, "resume", "run, and say first what is kept, continued and redone"))
     verb = _verb(verbs, "status", "how far is it?")
     verb.add_argument("spec", nargs="?", type=Path, metavar="SPEC")
+    verb.add_argument("--why", action="store_true", help="and why do trials wait or fail?")
     _homely(verb)
     _json(verb)
     verb = _verb(verbs, "report", "the verdict, as far as it can be given")

@@ -136,7 +136,12 @@ def status(args: argparse.Namespace) -> int:
         known = journal.names()
         wanted = [yaml_file.read(args.spec).name] if args.spec else known
         found = {name: telling.status(name, journal) for name in wanted if name in known}
-    _print(report.as_json(found) if args.json else report.status(found))
+        whys = {name: telling.whys(args, name, journal) for name in found} if args.why else {}
+    if args.json:
+        told = {name: found[name] | ({"why": whys[name]} if whys else {}) for name in found}
+        _print(report.as_json(told))
+    else:
+        _print(report.status(found) + (f"\n{report.whys(whys)}" if whys else ""))
     return DONE
 
 
@@ -162,11 +167,15 @@ def carry_in(args: argparse.Namespace) -> int:
 def cost(args: argparse.Namespace) -> int:
     """Print what a study will cost, before anything starts."""
     spec = _checked(args)
+    fits = telling.fits(spec, opening.nodes()) if args.cluster else None
     found = estimate.costs(spec, Alone())
-    wall = estimate.wall_s(found, spec)
+    wall = estimate.wall_s(found, spec, fits["at_once"] if fits else None)
     priced = {"arms": [cost._asdict() for cost in found], "wall_s": wall}
-    _print(report.as_json(priced) if args.json else report.costs(found, wall))
-    return DONE
+    if args.json:
+        _print(report.as_json(priced | ({"cluster": fits} if fits else {})))
+    else:
+        _print(report.costs(found, wall, fits))
+    return FAILED if fits and fits["never"] else DONE
 
 
 def agents(args: argparse.Namespace) -> int:

@@ -4,7 +4,7 @@ import math
 import os
 import tempfile
 import time
-from collections.abc import Iterable
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -91,10 +91,17 @@ def _checkpoint_bytes(run: Run) -> int:
         return sum(path.stat().st_size for path in Path(folder).rglob("*"))
 
 
-def wall_s(found: Iterable[Cost], spec: Experiment, cpus: int | None = None) -> float:
-    """Return the seconds that *found* takes on this machine with all its cores."""
-    slots = max(1, math.floor((cpus or os.cpu_count() or 1) / spec.budget.cpus))
-    return sum(cost.core_s for cost in found) / slots
+def wall_s(found: Sequence[Cost], spec: Experiment, at_once: int | None = None) -> float:
+    """Return the seconds that *found* takes, so many trials *at_once*; infinity if none can be.
+
+    If that is not said: on this machine, with all its cores. No trial ends before its time.
+    """
+    if at_once is None:
+        at_once = max(1, math.floor((os.cpu_count() or 1) / spec.budget.cpus))
+    if not at_once:
+        return math.inf
+    longest = max((cost.core_s / cost.trials for cost in found if cost.trials), default=0.0)
+    return max(sum(cost.core_s for cost in found) / at_once, longest)
 
 
 def _first(spec: Experiment, arm: str) -> Trial:

@@ -75,6 +75,15 @@ def verdict(spec: Experiment, journal: Journal) -> Verdict:
     return _judge(spec, chosen, journal, settled=False)
 
 
+def left(spec: Experiment, journal: Journal) -> dict[str, list[Bundle]]:
+    """Return the next wave of each story, as far as it is known: what is played or may be."""
+    chosen: dict[str, Config] = {}
+    found: dict[str, list[Bundle]] = {}
+    for story in _stories(spec, chosen, journal, None):
+        found[story.name] = next((list(wave) for wave in story.waves if wave), [])
+    return found
+
+
 def _judge(
     spec: Experiment, chosen: Mapping[str, Config], journal: Journal, *, settled: bool = True
 ) -> Verdict:

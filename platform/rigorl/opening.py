@@ -10,6 +10,7 @@ import msgspec
 from rigorl import experiment
 from rigorl.errors import IncompleteResults, SpecError
 from rigorl.experiment import Cluster
+from rigorl.fitting import Node
 from rigorl.outside import yaml_file
 from rigorl.outside.in_process import InProcess
 from rigorl.outside.journal import SqlJournal, at_home
@@ -38,6 +39,14 @@ def cluster(args: argparse.Namespace, spec: Experiment) -> Cluster:
     from rigorl.outside.ray_tune import RayTune  # noqa: PLC0415  Ray, or one process
 
     return RayTune(storage, spec.budget.cpus, spec.budget.gpus, args.stop)
+
+
+def nodes() -> list[Node]:
+    """Return the nodes of the cluster at RAY_ADDRESS, and what is free on them."""
+    from rigorl.outside.on_ray.nodes import joined, nodes  # noqa: PLC0415  it loads Ray
+
+    with joined():
+        return nodes()
 
 
 def mirror(args: argparse.Namespace, kept: SqlJournal, spec: Experiment) -> Any:

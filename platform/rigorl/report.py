@@ -1,6 +1,8 @@
 """Numbers -> pages: Markdown for people, JSON for machines, HTML with figures for a browser."""
 
 import html as escape
+import math
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -157,6 +159,33 @@ def status(found: Mapping[str, Mapping[str, Any]]) -> str:
     return "\n".join(pages) or "nothing was run yet\n"
 
 
+def whys(found: Mapping[str, Mapping[str, Any]]) -> str:
+    """Return what keeps trials: study -> what keeps it as a whole, and the trials."""
+    pages = []
+    for study, known in found.items():
+        alike: dict[Any, list[Any]] = {}
+        for why in known["trials"]:
+            alike.setdefault(tuple(why._replace(seed=0, trials=0)), []).append(why)
+        lines = [line for group in alike.values() for line in _why(group)]
+        kept = f"{known['driver']}\n\n" if known["driver"] else ""
+        pages.append(f"Why {study} is where it is:\n\n{kept}" + ("\n".join(lines) or _ALL_WELL))
+    return "\n\n".join(pages) + "\n"
+
+
+_ALL_WELL = "nothing waits, and nothing was in trouble"
+
+
+def _why(alike: Sequence[Any]) -> Iterable[str]:
+    """Tell of trials that differ in nothing but the seed; each trouble on a line of its own."""
+    one = alike[0]
+    seeds = ", ".join(str(why.seed) for why in alike)
+    who = f"{one.trials} more trials" if one.seed is None else f"seed {seeds}"
+    tries = f", attempt {one.attempts} on {one.host}" if one.attempts > 1 else ""
+    yield f"- {one.arm}, {one.phase}, {who}: {one.now}{tries}: {one.why}"
+    for trouble, times in Counter(one.troubles).items():
+        yield f"  - before, {f'{times} times' if times > 1 else 'once'}: {trouble}"
+
+
 def resumed(kept: int, continued: Sequence[str], anew: Sequence[str], to_come: int) -> str:
     """Return what becomes of a study that is taken up again, in trials."""
     lines = [
@@ -195,8 +224,8 @@ def crashes(results: Sequence[Any]) -> str:
     return f"{table(head, rows)}\n\n{faults} faults injected: {said}\n"
 
 
-def costs(found: Sequence[Any], wall_s: float) -> str:
-    """Return what a study will cost, a row for each arm and phase."""
+def costs(found: Sequence[Any], wall_s: float, fits: Mapping[str, Any] | None = None) -> str:
+    """Return what a study will cost, a row for each arm and phase, and what fits where."""
     rows = [
         [
             f"{c.arm}, {c.phase}",
@@ -213,10 +242,36 @@ def costs(found: Sequence[Any], wall_s: float) -> str:
     total = [f"{trials:,}", f"{steps:,}", f"{exams:,}", f"{disk / 1e6:,.1f} MB", _span(core_s)]
     head = ["arm, phase", "trials", "steps", "exams", "disk", "time of one core"]
     lines = table(head, [*rows, ["all", *total]])
-    return (
-        f"{lines}\n\nAbout {_span(wall_s)} on this machine, without Ray's start. "
-        "Pruning makes it less; policies that live longer than newborn ones make exams longer.\n"
+    where = "on this machine, without Ray's start"
+    if fits:
+        where = f"with {fits['at_once']} trials at once, on cores like this machine's"
+    about = (
+        f"About {_span(wall_s)} {where}. Pruning makes it less; policies that live longer than "
+        "newborn ones make exams longer.\n"
     )
+    return f"{lines}\n\n{about if wall_s < math.inf else ''}{_fits(fits) if fits else ''}"
+
+
+def _fits(fits: Mapping[str, Any]) -> str:
+    """Return what the nodes of a cluster have, free of all, and how many trials they hold."""
+    rows = [
+        [
+            node["name"],
+            *(f"{node['free'][kind]:g}/{node['total'][kind]:g}" for kind in ("cpus", "gpus")),
+            f"{node['free']['memory'] / 2**30:.1f}/{node['total']['memory'] / 2**30:.1f} GiB",
+            ", ".join(
+                [f"{n:g} {kind}" for kind, n in node["total"]["resources"].items()]
+                + [f"{key}={value}" for key, value in node["total"]["labels"].items()]
+            ),
+        ]
+        for node in fits["nodes"]
+    ]
+    lines = table(["node", "CPUs free", "GPUs free", "memory free", "also"], rows)
+    if fits["never"]:
+        return f"{lines}\n\nNo trial ever fits on these nodes: {fits['never']}.\n"
+    why = f" ({fits['short_of']})" if fits["short_of"] else ""
+    held = f"Trials at once: {fits['now']} now{why}; {fits['at_once']} when all is free."
+    return f"\n{lines}\n\n{held}\n"
 
 
 def _span(seconds: float) -> str:

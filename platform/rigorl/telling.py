@@ -2,12 +2,14 @@
 
 import argparse
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from rigorl import checkpoint, plan, report
+from rigorl import checkpoint, plan, report, why
 from rigorl.analysis.curves import Curve
 from rigorl.analysis.verdict import Verdict
+from rigorl.fitting import Node, never, short_of, trials_at_once
 from rigorl.outside import live
 from rigorl.outside.journal import SqlJournal, State
 from rigorl.spec import Experiment
@@ -48,6 +50,32 @@ def status(name: str, journal: SqlJournal) -> dict[str, Any]:
     return {"state": journal.state(name), "arms": arms}
 
 
+def fits(spec: Experiment, nodes: Sequence[Node]) -> dict[str, Any]:
+    """Return what is there, how many trials of *spec* it holds, and what it never will."""
+    needs, strategy = spec.needs, spec.placement.strategy
+    return {
+        "nodes": [
+            {"name": node.name, "total": node.total._asdict(), "free": node.free._asdict()}
+            for node in nodes
+        ],
+        "now": trials_at_once(needs, strategy, nodes, free=True),
+        "at_once": trials_at_once(needs, strategy, nodes),
+        "short_of": short_of(needs, strategy, nodes),
+        "never": never(needs, strategy, nodes),
+    }
+
+
+def whys(args: argparse.Namespace, name: str, journal: SqlJournal) -> dict[str, Any]:
+    """Return what keeps the study *name* as a whole, what to type then, and what its trials."""
+    spec = journal.spec(name)
+    assert spec is not None  # noqa: S101
+    kept = why.driving(journal, name)
+    if kept and journal.state(name) != "done":
+        again = f"rigorl run {args.spec or 'SPEC'}{_home(args)}"
+        kept = f"{kept}; type `{again}`, as before, and it goes on"
+    return {"driver": kept, "trials": why.whys(spec, journal, driven=not kept)}
+
+
 def resumed(args: argparse.Namespace, spec: Experiment, journal: SqlJournal) -> str:
     """Say what is kept, what goes on, and what begins anew."""
     states = journal.states(spec.name)
@@ -74,7 +102,7 @@ def _is_settled(state: State) -> bool:
 
 def next_steps(args: argparse.Namespace, spec: Experiment) -> str:
     """Say where to look, and what to try, in the words of this very call."""
-    home = "" if args.home == Path(".rigorl") else f" --home {args.home}"
+    home = _home(args)
     changes = [*args.set, f"name={spec.name}"] if args.fork else args.set
     same = f"{args.spec}{''.join(f' --set {change!r}' for change in changes)}{home}"
     rigorl = sys.argv[0] if Path(sys.argv[0]).name == "rigorl" else "rigorl"
@@ -89,3 +117,7 @@ def next_steps(args: argparse.Namespace, spec: Experiment) -> str:
             f"  {rigorl} run {same}    again: it plays nothing twice",
         ]
     )
+
+
+def _home(args: argparse.Namespace) -> str:
+    return "" if args.home == Path(".rigorl") else f" --home {args.home}"

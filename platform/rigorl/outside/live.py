@@ -142,16 +142,16 @@ def counts(spec: Experiment, states: Sequence[State]) -> dict[tuple[str, str], C
     found: dict[tuple[str, str], Count] = {}
     for (arm, phase), planned in plan.counts(spec).items():
         ours = [
-            s for s in states if (s.trial.arm, s.trial.phase) == (arm, phase) and _is_of(spec, s)
+            s for s in states if (s.trial.arm, s.trial.phase) == (arm, phase) and is_of(spec, s)
         ]
         made = sum(_made(state) for state in ours)
-        ended = sum(not state.finished and not _is_running(state) for state in ours)
+        ended = sum(not state.finished and not is_running(state) for state in ours)
         stages = 1 if phase == "scale" else len(spec.tasks)
         scores = [s.value for s in ours if s.finished and s.value is not None]
         mean = max if phase == "tune" else lambda x: sum(x) / len(x)
         found[arm, phase] = Count(
             planned=planned,
-            running=sum(_is_running(state) for state in ours),
+            running=sum(is_running(state) for state in ours),
             finished=sum(state.finished for state in ours),
             failed=sum(state.failure is not None for state in ours),
             share=made / (planned * stages * spec.budget.steps),
@@ -161,7 +161,7 @@ def counts(spec: Experiment, states: Sequence[State]) -> dict[tuple[str, str], C
     return found
 
 
-def _is_of(spec: Experiment, state: State) -> bool:
+def is_of(spec: Experiment, state: State) -> bool:
     """A study keeps the trials of earlier versions of its spec; they do not count."""
     trial = state.trial
     seeds = spec.seeds.tune if trial.phase == "tune" else spec.seeds.test
@@ -169,14 +169,14 @@ def _is_of(spec: Experiment, state: State) -> bool:
     return known and trial.budget == spec.budget and trial.seed in seeds
 
 
-def _is_running(state: State) -> bool:
+def is_running(state: State) -> bool:
     fresh = time.time() * 1000 - state.at < FRESH * 1000
     return fresh and not state.finished and state.failure is None
 
 
 def _share(states: Sequence[State], planned: int, stages: int, spec: Experiment) -> float:
     """Return the share of the steps planned that those made who finished or still run."""
-    made = sum(_made(state) for state in states if state.finished or _is_running(state))
+    made = sum(_made(state) for state in states if state.finished or is_running(state))
     return made / (planned * stages * spec.budget.steps)
 
 

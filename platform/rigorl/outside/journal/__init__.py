@@ -5,20 +5,25 @@ database    one way to read, one way to write, and what to say when neither work
 schema      older journals are brought up to date, newer ones are left alone
 lease       one driver at a time
 sql         the journal itself
+whys        what befell trials, and whether anybody drives
 carry       a study as text, from one machine to another
 """
 
 from rigorl.outside.journal.carry import export_study, import_study, read_study
 from rigorl.outside.journal.database import DatabaseError
 from rigorl.outside.journal.sql import Row, SqlJournal, State, at_home
+from rigorl.outside.journal.whys import Past, driver, pasts
 
 __all__ = [
     "DatabaseError",
+    "Past",
     "Row",
     "SqlJournal",
     "State",
     "at_home",
+    "driver",
     "export_study",
     "import_study",
+    "pasts",
     "read_study",
 ]

@@ -39,11 +39,15 @@ class Holder(msgspec.Struct, frozen=True):
     pid: int
     born: float
 
+    def is_elsewhere(self) -> bool:
+        """Say whether this process is on another machine, where we cannot look."""
+        return self.host != myself().host
+
     def is_gone(self) -> bool:
         """Say whether this process is known to have ended: only its own machine can tell."""
-        here = myself()
-        if self.host != here.host:
+        if self.is_elsewhere():
             return False
+        here = myself()
         if self.boot != here.boot:
             return True
         try:
