@@ -3,7 +3,7 @@
 from itertools import product
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rigorl.fitting import Node, never, placements, short_of, trials_at_once
@@ -41,6 +41,8 @@ def gpus(*numbers: float, cpus: float = 8) -> list[Node]:
         ([Needs(4), Needs(4)], "STRICT_SPREAD", gpus(0, 0), 2),
         ([Needs(4), Needs(4)], "STRICT_SPREAD", gpus(0, 0, 0), 3),
         ([Needs(1, 1), Needs(4)], "STRICT_SPREAD", gpus(4, 0), 2),
+        ([Needs(1, 1), Needs(1)], "PACK", gpus(8, 0), 4),
+        ([Needs(1, 1), Needs(1)], "SPREAD", gpus(8, 0), 8),
         ([Needs(1, memory=3)], "PACK", [node("a", Needs(8, memory=10))], 3),
         ([Needs(1, resources={"arm": 1})], "PACK", [node("a", Needs(8, resources={"arm": 2}))], 2),
         (
@@ -260,6 +262,7 @@ def fits_on_devices(asked: list[float], devices: int) -> bool:
     return False
 
 
+@settings(deadline=None)
 @given(trial, strategies, cluster)
 def test_what_is_placed_is_there(needs: list[Needs], strategy: Strategy, nodes: list[Node]) -> None:
     placed = placements(needs, strategy, nodes)
@@ -284,6 +287,7 @@ def test_what_is_placed_is_there(needs: list[Needs], strategy: Strategy, nodes: 
             assert len(set(trial)) == len(needs)
 
 
+@settings(deadline=None)
 @given(trial, strategies, cluster, machine)
 def test_another_node_makes_it_no_fewer(
     needs: list[Needs], strategy: Strategy, nodes: list[Node], more: tuple[Needs, Needs]
@@ -292,6 +296,7 @@ def test_another_node_makes_it_no_fewer(
     assert trials_at_once(needs, strategy, [*nodes, Node("more", *more)]) >= before
 
 
+@settings(deadline=None)
 @given(trial, strategies, cluster)
 def test_words_and_numbers_agree(needs: list[Needs], strategy: Strategy, nodes: list[Node]) -> None:
     assert bool(never(needs, strategy, nodes)) == (trials_at_once(needs, strategy, nodes) == 0)
@@ -302,7 +307,9 @@ def test_words_and_numbers_agree(needs: list[Needs], strategy: Strategy, nodes: 
     )
 
 
+@settings(deadline=None)
 @given(trial, cluster)
 def test_a_strict_wish_holds_no_more(needs: list[Needs], nodes: list[Node]) -> None:
     assert trials_at_once(needs, "STRICT_PACK", nodes) <= trials_at_once(needs, "PACK", nodes)
-    assert trials_at_once(needs, "SPREAD", nodes) == trials_at_once(needs, "PACK", nodes)
+    apart = trials_at_once(needs, "STRICT_SPREAD", nodes)
+    assert bool(apart) <= bool(trials_at_once(needs, "SPREAD", nodes))

@@ -18,8 +18,7 @@ from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
 from helpers.mortal import Mortal, hold, raise_in_two_steps
 from rigorl.outside.on_ray.deaths import Death, cause, last_words
-from rigorl.outside.on_ray.nodes import nodes, short_of, trials_at_once
-from rigorl.resources import Needs
+from rigorl.outside.on_ray.nodes import nodes
 
 pytestmark = pytest.mark.filterwarnings("default")
 ROOM = 2**30
@@ -39,13 +38,7 @@ def cluster() -> Iterator[Cluster]:
         "health_check_failure_threshold": 3,
     }
     found = Cluster(initialize_head=True, head_node_args=head)
-    found.add_node(
-        num_cpus=2,
-        num_gpus=2,
-        resources={"arm": 1},
-        labels={"zone": "eu"},
-        object_store_memory=STORE,
-    )
+    found.add_node(num_cpus=2, object_store_memory=STORE)
     env = {"env_vars": {"PYTHONPATH": paths, "OMP_NUM_THREADS": "1"}}
     ray.init(address=found.address, log_to_driver=False, logging_level="error", runtime_env=env)
     yield found
@@ -64,24 +57,6 @@ def death_of(call: Any, left: Path | None = None) -> Death:
     assert "\n" not in death.words
     assert not re.search("[0-9a-f]{16}|/ray/|Actor|\x1b", death.words), death.words
     return death
-
-
-def test_what_is_there_and_what_is_free_is_seen(cluster: Cluster) -> None:
-    head, node = sorted(nodes(), key=lambda node: node.total.cpus)
-    assert head.total.cpus == 0
-    assert (node.total.cpus, node.total.gpus) == (2, 2)
-    assert node.total.resources == {"arm": 1}
-    assert node.total.labels == {"zone": "eu"}
-    assert node.total.memory > 2**30
-    needs = [Needs(1, 1, labels={"zone": "eu"})]
-    assert trials_at_once(needs, "PACK", nodes()) == 2
-    taken = mortal(num_gpus=2)
-    ray.get(taken.pid.remote())
-    (free,) = (found.free for found in nodes() if found.total.cpus)
-    assert (free.cpus, free.gpus) == (1.9, 0)
-    assert trials_at_once(needs, "PACK", nodes(), free=True) == 0
-    assert short_of(needs, "PACK", nodes()) == f"waits for 1 GPU: all 2 are taken, 2 on {node.name}"
-    ray.kill(taken)
 
 
 def test_a_kill_from_outside_is_told_from_a_crash(cluster: Cluster, tmp_path: Path) -> None:

@@ -107,8 +107,7 @@ def trials_at_once(
 ) -> int:
     """Return how many trials have room side by side: in all, or in what is *free* now.
 
-    PACK and SPREAD are wishes, and hold the same number. Another node, last in line, never
-    makes it fewer.
+    Another node, last in line, never makes it fewer.
     """
     return len(placements(needs, strategy, nodes, free=free))
 
@@ -120,8 +119,8 @@ def _placed(
 
     All trials are alike, so the first that finds no room is the last.
     """
-    if strategy == "STRICT_SPREAD":
-        while places := _apart(needs, rooms):
+    if strategy in ("SPREAD", "STRICT_SPREAD"):
+        while places := _apart(needs, rooms, strict=strategy == "STRICT_SPREAD"):
             yield places
         return
     for room in rooms:
@@ -141,15 +140,20 @@ def _anywhere(needs: Sequence[Needs], rooms: Sequence[Room]) -> tuple[str, ...]:
     return tuple(places[at] for at in range(len(needs)))
 
 
-def _apart(needs: Sequence[Needs], rooms: Sequence[Room]) -> tuple[str, ...]:
-    """Place each process on a node of its own, the roomiest first: so most are left for later."""
+def _apart(needs: Sequence[Needs], rooms: Sequence[Room], *, strict: bool) -> tuple[str, ...]:
+    """Place each process on a node of its own, the roomiest first: so most are left for later.
+
+    If not *strict*, where there is none, on one that others of the trial are on.
+    """
     places: dict[int, int] = {}
     for at in _order(needs):
-        open_ = [i for i in range(len(rooms)) if i not in places.values()]
-        best = max(open_, key=lambda i: _times(needs[at], rooms[i]), default=None)
-        if best is None or not rooms[best].take(needs[at]):
+        times = [_times(needs[at], room) for room in rooms]
+        alone = {i for i in range(len(rooms)) if i not in places.values()}
+        open_ = [i for i in range(len(rooms)) if times[i] and (i in alone or not strict)]
+        if not open_:
             return ()
-        places[at] = best
+        places[at] = max(open_, key=lambda i: (i in alone, times[i]))
+        rooms[places[at]].take(needs[at])
     return tuple(rooms[places[at]].name for at in range(len(needs)))
 
 
