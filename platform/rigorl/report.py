@@ -165,7 +165,9 @@ def whys(found: Mapping[str, Mapping[str, Any]]) -> str:
     for study, known in found.items():
         alike: dict[Any, list[Any]] = {}
         for why in known["trials"]:
-            alike.setdefault(tuple(why._replace(seed=0, trials=0)), []).append(why)
+            seed = None if why.seed is None else 0
+            same = msgspec.structs.replace(why, seed=seed, trials=0)
+            alike.setdefault(same, []).append(why)
         lines = [line for group in alike.values() for line in _why(group)]
         kept = f"{known['driver']}\n\n" if known["driver"] else ""
         pages.append(f"Why {study} is where it is:\n\n{kept}" + ("\n".join(lines) or _ALL_WELL))

@@ -3,7 +3,9 @@
 import time
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from typing import Literal, NamedTuple
+from typing import Literal
+
+from msgspec import Struct
 
 from rigorl import experiment, plan
 from rigorl.outside.journal import Past, SqlJournal, State, driver, pasts
@@ -14,7 +16,7 @@ from rigorl.trial import Bundle
 Now = Literal["waits", "troubled", "silent", "stopped", "failed"]
 
 
-class Why(NamedTuple):
+class Why(Struct, frozen=True):
     """A trial that does not simply run. Those not known yet stand together, without a seed."""
 
     arm: str
@@ -23,7 +25,7 @@ class Why(NamedTuple):
     trials: int
     now: Now
     why: str
-    troubles: Sequence[str] = ()
+    troubles: tuple[str, ...] = ()
     attempts: int = 0
     host: str = ""
 

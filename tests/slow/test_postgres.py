@@ -41,6 +41,12 @@ from test_lease import (  # noqa: F401
     test_who_was_taken_for_dead_writes_nothing_more,
     trial,
 )
+from test_why import (  # noqa: F401
+    test_a_trial_says_what_it_waits_for_until_it_begins,
+    test_no_sign_of_life_for_a_minute_is_said,
+    test_troubles_are_told_in_their_order_with_the_attempt_and_its_host,
+    test_what_rests_on_others_says_on_whom,
+)
 
 
 @pytest.fixture(scope="module")

@@ -1,6 +1,8 @@
 """Studies that grow, fork, move and are taken up again, as a person does it."""
 
+import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -159,3 +161,23 @@ def test_a_stop_keeps_the_next_checkpoint_and_resume_says_so(
     assert "Continued from their last checkpoint: " in again.stderr
     undisturbed = rigorl(place, "run", "small.yaml", *LOCAL, "--home", "undisturbed")
     assert again.stdout == undisturbed.stdout
+
+
+def test_who_asks_why_hears_of_a_dead_driver_and_what_to_type(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as dying:
+        dying.setenv("RIGORL_CRASH", f"learn:9:{place / 'scar'}")
+        assert rigorl(place, "run", "small.yaml", *LOCAL).returncode == -signal.SIGKILL
+    said = rigorl(place, "status", "small.yaml", "--why").stdout
+    assert re.search(
+        r"Why small is where it is:\n\nits driver, process \d+ on \S+, died; "
+        r"type `rigorl run small.yaml`, as before, and it goes on\n",
+        said,
+    ), said
+    found = json.loads(rigorl(place, "status", "--why", "--json").stdout)["small"]["why"]
+    assert "rigorl run SPEC" in found["driver"]
+    assert {trial["now"] for trial in found["trials"]} == {"stopped", "waits"}
+    assert rigorl(place, "run", "small.yaml", *LOCAL).returncode == 0
+    said = rigorl(place, "status", "small.yaml", "--why").stdout
+    assert "it is done\n\nnothing waits, and nothing was in trouble\n" in said

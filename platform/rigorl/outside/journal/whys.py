@@ -1,7 +1,6 @@
 """What befell trials on their way, and who drives them: read for a person, never for a result."""
 
 import time
-from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import msgspec
@@ -19,7 +18,7 @@ class Past(NamedTuple):
     """What befell a trial: why it waits, what its attempts died of, and where the last one is."""
 
     waits: str = ""
-    troubles: Sequence[str] = ()
+    troubles: tuple[str, ...] = ()
     attempts: int = 0
     host: str = ""
     at: int = 0
