@@ -168,7 +168,7 @@ def busy(total: Needs, *free: Needs) -> list[Node]:
             [Needs(4, 1), Needs(1)],
             "PACK",
             busy(Needs(8, 2), Needs(3, 1), Needs(8, 0)),
-            "the learner waits for 4 CPUs and 1 GPU: 10.0.0.1 lacks CPU; 10.0.0.2 lacks GPU",
+            "the learner waits for 4 CPUs and 1 GPU: too little CPU on 10.0.0.1; too little GPU on 10.0.0.2",
         ),
         (
             [Needs(1, memory=2**31)],

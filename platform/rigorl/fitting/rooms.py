@@ -8,6 +8,7 @@ their parts are taken to lie together.
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import islice
 from typing import NamedTuple
 
 from rigorl.resources import Needs, Strategy
@@ -90,16 +91,15 @@ class Room:
 
 
 def placements(
-    needs: Sequence[Needs], strategy: Strategy, nodes: Sequence[Node], *, free: bool = False
+    needs: Sequence[Needs],
+    strategy: Strategy,
+    nodes: Sequence[Node],
+    *,
+    free: bool = False,
+    most: int = MOST,
 ) -> list[tuple[str, ...]]:
-    """Return, for each trial that has room, the node of each of its processes."""
-    rooms = rooms_of(nodes, free=free)
-    found: list[tuple[str, ...]] = []
-    for placed in _placed(needs, strategy, rooms):
-        found.append(placed)
-        if len(found) == MOST:
-            break
-    return found
+    """Return, for each of at *most* so many trials that have room, the node of each process."""
+    return list(islice(_placed(needs, strategy, rooms_of(nodes, free=free)), most))
 
 
 def trials_at_once(
@@ -120,7 +120,8 @@ def _placed(
     All trials are alike, so the first that finds no room is the last.
     """
     if strategy in ("SPREAD", "STRICT_SPREAD"):
-        while places := _apart(needs, rooms, strict=strategy == "STRICT_SPREAD"):
+        times = [[_times(one, room) for room in rooms] for one in needs]
+        while places := _apart(needs, rooms, times, strict=strategy == "STRICT_SPREAD"):
             yield places
         return
     for room in rooms:
@@ -140,20 +141,26 @@ def _anywhere(needs: Sequence[Needs], rooms: Sequence[Room]) -> tuple[str, ...]:
     return tuple(places[at] for at in range(len(needs)))
 
 
-def _apart(needs: Sequence[Needs], rooms: Sequence[Room], *, strict: bool) -> tuple[str, ...]:
+def _apart(
+    needs: Sequence[Needs], rooms: Sequence[Room], times: list[list[int]], *, strict: bool
+) -> tuple[str, ...]:
     """Place each process on a node of its own, the roomiest first: so most are left for later.
 
-    If not *strict*, where there is none, on one that others of the trial are on.
+    If not *strict*, where there is none, on one that others of the trial are on. *times*, how
+    often which process fits where, is kept up to date.
     """
     places: dict[int, int] = {}
     for at in _order(needs):
-        times = [_times(needs[at], room) for room in rooms]
-        alone = {i for i in range(len(rooms)) if i not in places.values()}
-        open_ = [i for i in range(len(rooms)) if times[i] and (i in alone or not strict)]
-        if not open_:
+        used = set(places.values())
+        alone = [0 if i in used else often for i, often in enumerate(times[at])]
+        open_ = alone if strict or any(alone) else times[at]
+        roomiest = max(range(len(rooms)), key=open_.__getitem__, default=-1)
+        if roomiest < 0 or not open_[roomiest]:
             return ()
-        places[at] = max(open_, key=lambda i: (i in alone, times[i]))
-        rooms[places[at]].take(needs[at])
+        places[at] = roomiest
+        rooms[roomiest].take(needs[at])
+        for one, often in zip(needs, times, strict=True):
+            often[roomiest] = _times(one, rooms[roomiest])
     return tuple(rooms[places[at]].name for at in range(len(needs)))
 
 

@@ -18,7 +18,7 @@ def never(needs: Sequence[Needs], strategy: Strategy, nodes: Sequence[Node]) -> 
     for at, one in enumerate(needs):
         if all(room.lacks(one) for room in rooms):
             return f"{_who(at, needs)}asks for {_ask(one)} on one node; {_nearest(one, rooms)}"
-    if placements(needs, strategy, nodes):
+    if placements(needs, strategy, nodes, most=1):
         return ""
     ask = f"its {len(needs)} processes ask for {_ask(_sum(needs))}{_parts(needs)}"
     if strategy == "STRICT_PACK":
@@ -36,7 +36,7 @@ def short_of(needs: Sequence[Needs], strategy: Strategy, nodes: Sequence[Node]) 
     """Say why a trial is not placed now: what is short, and where. Empty if there is room."""
     if reason := never(needs, strategy, nodes):
         return f"never: {reason}"
-    if placements(needs, strategy, nodes, free=True):
+    if placements(needs, strategy, nodes, free=True, most=1):
         return ""
     free = rooms_of(nodes, free=True)
     for at, one in enumerate(needs):
@@ -114,9 +114,11 @@ def _taken(one: Needs, nodes: Sequence[Node], free: Sequence[Room]) -> str:
     asked = amounts_of(one)
     ask = _and([_amount(kind, asked[kind]) for kind in kinds])
     if len(kinds) > 1:
-        each = [f"{name} lacks {_and(map(_kind, lacking))}" for name, lacking in short.items()]
-        more = [f"{len(each) - NAMED} more lack some"] if len(each) > NAMED else []
-        return f"{ask}: {'; '.join(each[:NAMED] + more)}"
+        alike: dict[str, list[str]] = {}
+        for name, lacking in short.items():
+            alike.setdefault(_and(map(_kind, lacking)), []).append(name)
+        each = [f"too little {lacking} on {_names(names)}" for lacking, names in alike.items()]
+        return f"{ask}: {'; '.join(each)}"
     (kind,) = kinds
     total = sum(whole.has(kind) for _, whole in able)
     left = {room.name: room.has(kind) for room, _ in able}
