@@ -43,6 +43,8 @@ def gpus(*numbers: float, cpus: float = 8) -> list[Node]:
         ([Needs(1, 1), Needs(4)], "STRICT_SPREAD", gpus(4, 0), 2),
         ([Needs(1, 1), Needs(1)], "PACK", gpus(8, 0), 4),
         ([Needs(1, 1), Needs(1)], "SPREAD", gpus(8, 0), 8),
+        ([Needs(1, 1), Needs(1, 0.6)], "STRICT_PACK", gpus(6), 3),
+        ([Needs(4), Needs(1, 1)], "PACK", gpus(1, 0, cpus=4), 1),
         ([Needs(1, memory=3)], "PACK", [node("a", Needs(8, memory=10))], 3),
         ([Needs(1, resources={"arm": 1})], "PACK", [node("a", Needs(8, resources={"arm": 2}))], 2),
         (
@@ -68,6 +70,14 @@ def test_what_is_taken_is_not_free() -> None:
     assert trials_at_once([Needs(1, 1)], "PACK", busy) == 4
     assert trials_at_once([Needs(1, 1)], "PACK", busy, free=True) == 1
     assert trials_at_once([Needs(1, 0.5)], "PACK", busy, free=True) == 3
+
+
+def test_what_is_to_be_apart_is_apart_where_it_can_be() -> None:
+    big, small = node("big", Needs(8)), node("small", Needs(2))
+    pair = [Needs(1), Needs(1)]
+    assert placements(pair, "SPREAD", [big, small]) == [("big", "small")] * 2 + [("big",) * 2] * 3
+    assert placements(pair, "STRICT_SPREAD", [big, small]) == [("big", "small")] * 2
+    assert placements(pair, "PACK", [big, small]) == [("big",) * 2] * 4 + [("small",) * 2]
 
 
 def test_a_trial_that_needs_nothing_is_not_counted_for_ever() -> None:

@@ -85,6 +85,18 @@ def test_troubles_are_told_in_their_order_with_the_attempt_and_its_host(
     assert page.index("its node node-1 was lost") < page.index("out of memory")
 
 
+def test_a_trial_that_waits_again_says_so_and_what_it_died_of(
+    journal: SqlJournal, spec: Experiment, trials: list[Trial]
+) -> None:
+    a, b = trials
+    trouble = Trouble(trial=a.id, cause="its node node-7 was lost")
+    journal.record(trials, [start(a), start(b), beat(a), trouble])
+    journal.record([a], [Waiting(trial=a.id, cause="waits for 1 CPU: all 2 are taken")])
+    (waiting,) = told(spec, journal)
+    assert (waiting.now, waiting.why) == ("waits", "waits for 1 CPU: all 2 are taken")
+    assert waiting.troubles == ("its node node-7 was lost",)
+
+
 def test_a_failure_says_its_cause_and_whether_it_is_tried_again(
     journal: SqlJournal, spec: Experiment, trials: list[Trial]
 ) -> None:
