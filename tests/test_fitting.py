@@ -43,7 +43,7 @@ def gpus(*numbers: float, cpus: float = 8) -> list[Node]:
         ([Needs(1, 1), Needs(4)], "STRICT_SPREAD", gpus(4, 0), 2),
         ([Needs(1, 1), Needs(1)], "PACK", gpus(8, 0), 4),
         ([Needs(1, 1), Needs(1)], "SPREAD", gpus(8, 0), 8),
-        ([Needs(1, 1), Needs(1, 0.6)], "STRICT_PACK", gpus(6), 3),
+        ([Needs(1, 2), Needs(1, 0.6)], "STRICT_PACK", gpus(15, cpus=16), 5),
         ([Needs(4), Needs(1, 1)], "PACK", gpus(1, 0, cpus=4), 1),
         ([Needs(1, memory=3)], "PACK", [node("a", Needs(8, memory=10))], 3),
         ([Needs(1, resources={"arm": 1})], "PACK", [node("a", Needs(8, resources={"arm": 2}))], 2),

@@ -178,6 +178,18 @@ def test_of_a_study_that_is_done_or_pruned_nothing_is_said(
     assert "nothing waits, and nothing was in trouble" in page
 
 
+def test_what_a_search_of_the_past_leads_to_is_in_line(
+    journal: SqlJournal, searching: Experiment
+) -> None:
+    experiment.run(searching, InProcess(), journal, optuna_ask.ask)
+    seeds = msgspec.structs.replace(searching.seeds, test=(*searching.seeds.test, 9))
+    grown = msgspec.structs.replace(searching, seeds=seeds)
+    assert [(w.arm, w.phase, w.seed, w.why) for w in told(grown, journal)] == [
+        ("plain", "test", 9, "it is in line"),
+        ("tuned", "test", 9, "it is in line"),
+    ]
+
+
 def test_without_a_driver_what_was_begun_goes_on_later(
     journal: SqlJournal, spec: Experiment, trials: list[Trial]
 ) -> None:
