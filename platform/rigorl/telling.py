@@ -1,6 +1,7 @@
 """What the front door tells: pages and pictures, what is kept, what to try next."""
 
 import argparse
+import shlex
 import sys
 from pathlib import Path
 from typing import Any
@@ -87,5 +88,24 @@ def next_steps(args: argparse.Namespace, spec: Experiment) -> str:
             else f"  {rigorl} status{home}    how far every study is",
             f"  {rigorl} report {same} --html report.html    verdict and curves",
             f"  {rigorl} run {same}    again: it plays nothing twice",
+        ]
+    )
+
+
+def distant_steps(args: argparse.Namespace) -> str:
+    """Say how to go on with a study that a cluster plays, in the words of this very call."""
+    same = f"{args.spec}{''.join(f' --set {shlex.quote(change)}' for change in args.set)}"
+    at = f" --address {args.address}"
+    kept = f" --journal {args.journal}" if args.journal else f" --home {args.home}"
+    rigorl = sys.argv[0] if Path(sys.argv[0]).name == "rigorl" else "rigorl"
+    return "\n".join(
+        [
+            "",
+            "What next:",
+            f"  {rigorl} logs {same} -f{at}    what it says, until it ends",
+            f"  {rigorl} status {args.spec}{at}{kept}    the job, and how far the study is",
+            f"  {rigorl} status {args.spec} --why{kept}    why trials wait, or failed",
+            f"  {rigorl} stop {same}{at}    at the next checkpoint",
+            f"  {rigorl} report {same}{kept}    the verdict, as far as it can be given",
         ]
     )
