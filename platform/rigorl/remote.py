@@ -27,6 +27,7 @@ from rigorl.outside.journal import SqlJournal, ask_to_stop
 from rigorl.outside.journal.lines import said
 from rigorl.outside.on_ray import jobs, order, probe, refusals
 from rigorl.outside.on_ray.order import Order
+from rigorl.outside.on_ray.tail import tail
 
 Talk = Generator[str, None, int]
 DONE, FAILED = 0, 1
@@ -81,7 +82,7 @@ def _order(args: argparse.Namespace) -> Order:
         spec=spec,
         file=args.spec,
         changes=tuple(args.set),
-        journal=args.journal,
+        journal=_whole(args.journal),
         home=_absolute(home),
         storage=_absolute(getattr(args, "storage", "")),
         mlflow=args.mlflow,
@@ -97,6 +98,12 @@ def _order(args: argparse.Namespace) -> Order:
 def _absolute(path: str) -> str:
     """Return a path that means the same there; `~` is read where it is used, by each node."""
     return path if not path or "://" in path or path.startswith("~") else str(Path(path).absolute())
+
+
+def _whole(url: str) -> str:
+    """Return a journal's URL that means the same there, if it is a file."""
+    file = url.removeprefix("sqlite:///")
+    return url if file in (url, "") else f"sqlite:///{Path(file).absolute()}"
 
 
 def _check_what_is_here(wanted: Order) -> None:
@@ -135,7 +142,7 @@ def _tail(args: argparse.Namespace, client: jobs.Client, id_: str, study: str) -
     """Yield what a job prints; when the cluster is gone, what the journal has after that."""
     last: deque[str] = deque(maxlen=100)
     try:
-        for line in jobs.tail(client, id_):
+        for line in tail(client, id_):
             last.append(line)
             yield line
     except jobs.Away as gone:
@@ -234,7 +241,7 @@ def _stop_jobs(client: jobs.Client, known: list[jobs.Job], *, wait: bool) -> Tal
 
 def _ended(client: jobs.Client, id_: str) -> str:
     job = jobs.info(client, id_)
-    return job.state.lower() if job.over else ""
+    return job.how if job.over else ""
 
 
 def _until(what: str, over: Callable[[], str]) -> Talk:
@@ -265,9 +272,8 @@ def status(args: argparse.Namespace) -> Talk:
         yield report.as_json({"jobs": [job._asdict() for job in known], "studies": found})
         return DONE
     for job in known:
-        code = "" if job.code is None else f", exit code {job.code}"
         when = datetime.fromtimestamp(job.begun, UTC).isoformat(" ", "seconds")
-        yield f"{job.id}: {job.state.lower()}{code}, sent {when}"
+        yield f"{job.id}: {job.how}; sent {when}"
     if not known:
         yield f"{study}: the cluster knows no job of it"
     if found:

@@ -96,7 +96,9 @@ def distant_steps(args: argparse.Namespace) -> str:
     """Say how to go on with a study that a cluster plays, in the words of this very call."""
     same = f"{args.spec}{''.join(f' --set {shlex.quote(change)}' for change in args.set)}"
     at = f" --address {args.address}"
-    kept = f" --journal {args.journal}" if args.journal else f" --home {args.home}"
+    kept = f" --home {shlex.quote(str(args.home))}"
+    if args.journal:
+        kept = f" --journal {shlex.quote(args.journal)}"
     rigorl = sys.argv[0] if Path(sys.argv[0]).name == "rigorl" else "rigorl"
     return "\n".join(
         [

@@ -14,7 +14,7 @@ from typing import Self
 
 import sqlalchemy as sa
 
-from rigorl.errors import JournalError, Stopped
+from rigorl.errors import JournalError, RigorlError, Stopped
 from rigorl.outside.journal.database import Database
 from rigorl.outside.journal.tables import lines
 
@@ -59,11 +59,14 @@ class Lines(logging.Handler):
         logging.getLogger("rigorl").removeHandler(self)
         if isinstance(error, Stopped):
             self.add("rigorl: stopped; the same command goes on from here")
+        elif isinstance(error, RigorlError):
+            self.add(f"rigorl: {error}")
         elif kind is not None:
-            self.add(f"rigorl: {error or kind.__name__}")
+            self.add(f"rigorl: {kind.__name__}: {error}")
         self._stop.set()
-        self._thread.join()
-        self._write(LAST_PATIENCE)
+        self._thread.join(LAST_PATIENCE)
+        if not self._thread.is_alive():  # else the journal is away
+            self._write(LAST_PATIENCE)
 
     def add(self, text: str) -> None:
         self._new.append((text[:LONGEST], int(time.time() * 1000)))
@@ -82,7 +85,8 @@ class Lines(logging.Handler):
         rows = [{"study": self.study, "text": text, "at": at} for text, at in batch]
         with suppress(JournalError):  # the driver says it
             self.database.write(lambda db: _insert(db, self.study, rows), patience)
-            for _ in batch:
+            written = {id(one) for one in batch}
+            while self._new and id(self._new[0]) in written:  # more may have come meanwhile
                 self._new.popleft()
 
 

@@ -4,18 +4,15 @@ Ray's Jobs API runs a command on the head and keeps what it prints as long as th
 neither tries again nor remembers: the journal does, and the same submit is the resume.
 """
 
-import asyncio
 import logging
 import os
 import secrets
 import tempfile
 import time
-from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
-import aiohttp
 import msgspec
 import ray
 import requests
@@ -31,19 +28,19 @@ ANSWER_S = 20.0
 """Seconds that the cluster has to answer a question."""
 PROBE_S = 120.0
 """Seconds that the probe has: a new environment may have to be installed first."""
-AWAY_S = 20.0
-"""Seconds for which a cluster that went away is asked again."""
-SILENT_S = 60.0
-"""Seconds of silence after which a tail is taken up anew: its connection may be dead."""
 CHATTY = (
     "dashboard.modules.job.sdk",
     "dashboard.modules.dashboard_sdk",
     "_private.runtime_env.packaging",
 )
 """Loggers of Ray's that tell what nobody asked."""
-LOOK_S, PAUSE_S = 0.2, 1.0
+LOOK_S = 0.2
+"""Seconds between two looks at a job that is short."""
 NOT_FOUND = 404
 OVER = ("SUCCEEDED", "FAILED", "STOPPED")
+STOPPED = (130, 143)
+"""What a driver returns that was stopped otherwise than by Ray."""
+STUDY, PROBED = "rigorl_study", "rigorl_probe_of"
 log = logging.getLogger("rigorl")
 
 
@@ -60,6 +57,15 @@ class Job(NamedTuple):
     @property
     def over(self) -> bool:
         return self.state in OVER
+
+    @property
+    def how(self) -> str:
+        """How it is, in a word or two; why it failed, in its own last ones."""
+        if self.code in STOPPED:
+            return "stopped"
+        code = f", exit code {self.code}" if self.code else ""
+        why = _last_words(self.message) if self.state == "FAILED" else ""
+        return f"{self.state.lower()}{code}" + (f" ({why})" if why else "")
 
 
 class Away(JobError):  # noqa: N818  the house's words
@@ -146,18 +152,8 @@ def _no_entry(address: str, said: str) -> str:
 
 def of_study(client: Client, study: str) -> list[Job]:
     """Return the jobs that play *study*, the latest last."""
-    known = [_job(info) for info in client.list_jobs() if info.submission_id]
-    ours = [job for job in known if job.id.startswith(orders.family(study))]
-    named = [job for job in ours if "-" not in _tail(job.id, study)]
-    return sorted(named, key=lambda job: job.begun)
-
-
-def _tail(id_: str, study: str) -> str:
-    """Return what follows the family's name: a hash, and perhaps the number of the attempt."""
-    rest = id_.removeprefix(orders.family(study))
-    digest, _, number = rest.partition("-")
-    good = len(digest) == 8 and (not number or number.isdigit())  # noqa: PLR2004
-    return digest if good else "-"
+    found = [info for info in client.list_jobs() if (info.metadata or {}).get(STUDY) == study]
+    return sorted(map(_job, found), key=lambda job: job.begun)
 
 
 def info(client: Client, id_: str) -> Job:
@@ -218,7 +214,7 @@ class Load:
         files = orders.probing(self.order) if self.order.image else None
         command = orders.carried(self.order, f"exec python {orders.SCRIPT}", files)
         id_ = f"rigorl-probe-{secrets.token_hex(6)}"
-        self._send(id_, command)
+        self._send(id_, command, PROBED)
         try:
             job = self._end_of(id_)
             said = self.client.get_job_logs(id_)
@@ -254,87 +250,27 @@ class Load:
         """
         id_ = self.order.id if attempt == 1 else f"{self.order.id}-{attempt}"
         try:
-            self._send(id_, orders.entrypoint(self.order, home))
+            self._send(id_, orders.entrypoint(self.order, home), STUDY)
         except Refused as error:
             if "already exists" not in error.text:
                 raise
             return id_, False
         return id_, True
 
-    def _send(self, id_: str, command: str) -> None:
+    def _send(self, id_: str, command: str, role: str) -> None:
         self.client.submit_job(
             entrypoint=command,
             submission_id=id_,
             runtime_env=self.env,
-            metadata={"study": self.order.spec.name},
+            metadata={role: self.order.spec.name},
         )
 
 
 def _last_words(text: str) -> str:
     lines = [line.strip() for line in text.splitlines() if line.strip()]
-    return " / ".join(lines[-2:])[:500]
+    return lines[-1][:500] if lines else ""
 
 
 def stop(client: Client, job: Job) -> None:
     """Ask Ray to end the job, as SIGTERM does."""
     client.stop_job(job.id)
-
-
-def tail(client: Client, id_: str) -> Iterator[str]:
-    """Yield what a job prints, line by line, each once, until it ends.
-
-    A connection that breaks is made again; what was read already is not read twice. `Away`
-    when the cluster stays away, or no longer knows the job.
-    """
-    read, rest, gone = 0, "", 0.0
-    over = False
-    while not over:
-        stream = _Stream(client, id_, read)
-        for text in stream:
-            read, gone = read + len(text), 0.0
-            *lines, rest = (rest + text).split("\n")
-            yield from lines
-        try:
-            over = info(client, id_).over and stream.whole
-        except Unreachable:
-            if not gone:
-                log.warning("the cluster does not answer; asking again")
-            gone = gone or time.monotonic()
-            if time.monotonic() - gone > AWAY_S:
-                raise
-        if not over:
-            time.sleep(PAUSE_S)
-    if rest:
-        yield rest
-
-
-class _Stream:
-    """One connection to what a job prints, without the first *skip* characters.
-
-    It ends when the job ends, and is then `whole`, or when the connection breaks.
-    """
-
-    def __init__(self, client: Client, id_: str, skip: int) -> None:
-        self.client, self.id, self.skip = client, id_, skip
-        self.whole = False
-
-    def __iter__(self) -> Iterator[str]:
-        loop = asyncio.new_event_loop()
-        chunks = self.client.tail_job_logs(self.id)
-        try:
-            while True:
-                chunk = loop.run_until_complete(asyncio.wait_for(anext(chunks), SILENT_S))
-                dropped = min(self.skip, len(chunk))
-                self.skip -= dropped
-                if dropped < len(chunk):
-                    yield chunk[dropped:]
-        except StopAsyncIteration:
-            self.whole = True
-        except (TimeoutError, RuntimeError, OSError, aiohttp.ClientError, JobError):
-            pass  # whoever reads asks whether the job is over
-        finally:
-            for task in asyncio.all_tasks(loop):
-                task.cancel()
-            with suppress(RuntimeError, asyncio.CancelledError):
-                loop.run_until_complete(chunks.aclose())
-            loop.close()

@@ -67,7 +67,8 @@ class Order(NamedTuple):
         """The same for the same study at the same place, whoever submits it."""
         where = [self.spec.name, self.journal, self.home, self.storage]
         digest = hashlib.sha256(msgspec.json.encode(where)).hexdigest()[:8]
-        return f"{family(self.spec.name)}{digest}"
+        called = re.sub(r"[^A-Za-z0-9_.-]", "-", self.spec.name)
+        return f"rigorl-{called}-{digest}"
 
     @property
     def places(self) -> dict[str, str]:
@@ -81,11 +82,6 @@ class Order(NamedTuple):
         agents = [arm.agent.name for arm in self.spec.arms.values()]
         worlds = [task.env.partition(":")[0] for task in self.spec.tasks if ":" in task.env]
         return sorted({name for name in agents if "." in name} | set(worlds))
-
-
-def family(study: str) -> str:
-    """Return how the ids of all jobs of *study* begin, whatever they are kept in."""
-    return f"rigorl-{re.sub(r'[^A-Za-z0-9_.-]', '-', study)}-"
 
 
 def attempt(id_: str, base: str) -> int:

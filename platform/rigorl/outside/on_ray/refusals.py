@@ -123,10 +123,13 @@ def _check_places(order: Order, facts: Facts) -> list[str]:
 
 
 def _ways_to_last(order: Order) -> str:
-    shared = "name a folder that every node sees with --home"
-    if not order.journal:
-        shared += ", or a database with --journal and an object store with --storage"
-    return f"{shared}; if the cluster is this very machine, say --keep-on-head"
+    """Say what to name: a database and a store if a server is meant, a folder else."""
+    ways = "name a folder that every node sees with --home"
+    if order.journal and order.storage:
+        ways += ", or an MLflow server with --mlflow (or none)"
+    else:
+        ways += ", or a database with --journal and an object store with --storage"
+    return f"{ways}; if the cluster is this very machine, say --keep-on-head"
 
 
 def _remarks(facts: Facts) -> Sequence[str]:
