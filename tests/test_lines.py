@@ -92,11 +92,11 @@ def test_a_journal_that_is_away_stops_nothing_and_is_told_when_it_is_back(
 ) -> None:
     """Its table is gone for a while: no write can succeed."""
     with Lines(journal.database, "tiny") as kept:
-        journal.database.write(lambda db: lines.lines.drop(db))
+        journal.database.write(lines.lines.drop)
         for number in range(lines.WAITING + 5):
             kept.add(str(number))
         kept._write(0)
-        journal.database.write(lambda db: lines.lines.create(db))
+        journal.database.write(lines.lines.create)
     assert texts(journal) == [str(number) for number in range(5, lines.WAITING + 5)]
 
 
