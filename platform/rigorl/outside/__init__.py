@@ -8,6 +8,7 @@ read, tested and trusted without Ray, MLflow, Optuna or a database.
     journal        the truth: SQLAlchemy
     optuna_ask     what a search tries next
     ray_tune       a cluster: Ray Tune
+    on_ray         a cluster that somebody else started: Ray's Jobs API, and a look at it
     rllib          any RLlib algorithm as an agent
     mlflow_mirror  the journal, shown in MLflow: what, when, and how it ended
     mlflow_runs    MLflow's runs, each made once and each point in it once: MLflow
