@@ -26,5 +26,6 @@ Read the house from the ground up; a file imports only from lines above its own.
     arguments   the words of the command line
     opening     what these words open
     telling     what is told in the end
+    remote      what is asked of a study that another machine plays
     cli         the front door
 """

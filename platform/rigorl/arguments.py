@@ -28,6 +28,7 @@ def parser() -> argparse.ArgumentParser:
     verb.add_argument("spec", nargs="?", type=Path, metavar="SPEC")
     verb.add_argument("--why", action="store_true", help="and why do trials wait or fail?")
     _homely(verb)
+    _addressed(verb)
     _json(verb)
     verb = _verb(verbs, "report", "the verdict, as far as it can be given")
     _spec(verb)
@@ -51,6 +52,7 @@ def parser() -> argparse.ArgumentParser:
     _homely(verb)
     _ported(verb)
     _json(verb)
+    _clustered(verbs)
     verb = _verb(verbs, "selftest", "kill a small study again and again: is anything lost?")
     _json(verb)
     return front
@@ -84,6 +86,74 @@ def _run(verb: argparse.ArgumentParser) -> None:
         action="store_true",
         help="if this is no longer the study of its name, run it as name-2, name-3...",
     )
+
+
+def _clustered(verbs: Any) -> None:
+    """Add what is asked of a study that another machine plays."""
+    verb = _verb(verbs, "submit", "let a Ray cluster play it; again: attach, or go on")
+    _spec(verb)
+    _addressed(verb, required=True)
+    verb.add_argument("--wait", action="store_true", help="follow it to its end")
+    _distant(verb)
+    verb.add_argument("--accept-code", action="store_true", help="as `run` has it")
+    verb.add_argument(
+        "--env",
+        choices=("image", "lock"),
+        default="image",
+        help="image: the cluster has rigorl (default); lock: install there what is here",
+    )
+    verb.add_argument("--image", default="", metavar="URI", help="a container that Ray starts")
+    verb.add_argument("--code", action="store_true", help="ship this rigorl's own source")
+    verb.add_argument(
+        "--with",
+        dest="shipped",
+        action="append",
+        default=[],
+        type=Path,
+        metavar="PATH",
+        help="ship a module or package of yours too; may be repeated",
+    )
+    verb.add_argument(
+        "--keep-on-head",
+        action="store_true",
+        help="keep the study on the head's own disk: for a cluster that is this machine",
+    )
+    verb = _verb(verbs, "logs", "what its driver says, from the journal or from the cluster")
+    _spec(verb)
+    _homely(verb)
+    _addressed(verb)
+    verb.add_argument("-f", "--follow", action="store_true", help="until the study ends")
+    verb = _verb(verbs, "stop", "let its driver end at the next checkpoint")
+    _spec(verb)
+    _homely(verb)
+    _addressed(verb)
+    verb.add_argument("--no-wait", action="store_true", help="do not wait for the end")
+
+
+def _addressed(verb: argparse.ArgumentParser, *, required: bool = False) -> None:
+    verb.add_argument(
+        "--address",
+        required=required,
+        default="",
+        metavar="URL",
+        help="a Ray cluster's dashboard, as http://head:8265",
+    )
+
+
+def _distant(verb: argparse.ArgumentParser) -> None:
+    """Add where it is kept; what is not given is as the cluster's nodes have it."""
+    for word, metavar, variable in (
+        ("home", "DIR", "RIGORL_HOME"),
+        ("journal", "URL", "RIGORL_JOURNAL"),
+        ("storage", "URL", ""),
+        ("mlflow", "URI", "MLFLOW_TRACKING_URI"),
+    ):
+        verb.add_argument(
+            f"--{word}",
+            default=os.environ.get(variable, "") if variable else "",
+            metavar=metavar,
+            help=f"as `run` has it, seen from the cluster (default: {variable or 'in home'})",
+        )
 
 
 def _spec(verb: argparse.ArgumentParser) -> None:

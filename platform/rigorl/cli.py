@@ -30,7 +30,7 @@ from rigorl.analysis.verdict import Verdict
 from rigorl.errors import RigorlError, SpecError, Stopped
 from rigorl.outside import live, optuna_ask, yaml_file
 from rigorl.outside.in_process import Alone
-from rigorl.outside.journal import SqlJournal, export_study, import_study, read_study
+from rigorl.outside.journal import Lines, SqlJournal, export_study, import_study, read_study
 from rigorl.outside.selftest import selftest
 from rigorl.outside.signals import Stop
 from rigorl.spec import Experiment
@@ -83,9 +83,12 @@ def run(args: argparse.Namespace) -> int:
             spec = _fork(spec, journal)
         if args.verb == "resume":
             _say(telling.resumed(spec, journal, store))
-        verdict = _play(args, spec, journal)
-        crash.point("verdict")
-        _print(report.as_json(verdict) if args.json else report.markdown(verdict))
+        with Lines(journal.database, spec.name) as lines:
+            verdict = _play(args, spec, journal, lines)
+            crash.point("verdict")
+            page = report.as_json(verdict) if args.json else report.markdown(verdict)
+            lines.add(page)
+        _print(page)
     _say(telling.next_steps(args, spec))
     return FAILED if _failed(verdict) else DONE
 
@@ -96,7 +99,7 @@ def _failed(verdict: Verdict) -> bool:
     return unanswered or bool(report.failures(verdict))
 
 
-def _play(args: argparse.Namespace, spec: Experiment, journal: SqlJournal) -> Verdict:
+def _play(args: argparse.Namespace, spec: Experiment, journal: SqlJournal, lines: Lines) -> Verdict:
     """Return the verdict; say what keeps MLflow from showing everything, if anything does."""
     mirror = None
     status = "KILLED"
@@ -104,7 +107,7 @@ def _play(args: argparse.Namespace, spec: Experiment, journal: SqlJournal) -> Ve
     scales = None
     try:
         journal.begin(spec, experiment.codes(spec), accept=args.accept_code)
-        with live.Progress(spec, journal), args.stop.gently():
+        with live.Progress(spec, journal, lines), args.stop.gently():
             mirror = opening.mirror(args, journal, spec)
             cluster = opening.cluster(args, spec)
             verdict = experiment.run(spec, cluster, journal, optuna_ask.ask)
@@ -132,6 +135,8 @@ def show(args: argparse.Namespace) -> int:
 
 def status(args: argparse.Namespace) -> int:
     """Print how far studies are."""
+    if args.address:
+        return at_a_cluster(args)
     with closing(opening.known_journal(args)) as journal:
         known = journal.names()
         wanted = [yaml_file.read(args.spec).name] if args.spec else known
@@ -162,6 +167,18 @@ def carry_in(args: argparse.Namespace) -> int:
     with closing(opening.journal(args)) as journal:
         _print(f"{import_study(journal, found)}: imported")
     return DONE
+
+
+def at_a_cluster(args: argparse.Namespace) -> int:
+    """Do what *args* ask of a study that another machine plays, and print what is said."""
+    from rigorl import remote  # noqa: PLC0415  it loads Ray
+
+    talk = remote.VERBS[args.verb](args)
+    while True:
+        try:
+            _print(next(talk))
+        except StopIteration as end:
+            return int(end.value)
 
 
 def cost(args: argparse.Namespace) -> int:
@@ -226,11 +243,8 @@ def die_and_go_on(args: argparse.Namespace) -> int:
 def _checked(args: argparse.Namespace) -> Experiment:
     """Read the spec and refuse what cannot be played, before anything is created."""
     spec = yaml_file.read(args.spec, args.set)
-    try:
-        for remark in contract.check(spec):
-            _say(f"rigorl: {remark}")
-    except SpecError as error:
-        raise SpecError(f"{args.spec}: {error.message}", error.at) from error
+    for remark in opening.check(spec, args.spec):
+        _say(f"rigorl: {remark}")
     return spec
 
 
@@ -268,7 +282,10 @@ VERBS = {
     "plan": cost,
     "run": run,
     "resume": run,
+    "submit": at_a_cluster,
     "status": status,
+    "logs": at_a_cluster,
+    "stop": at_a_cluster,
     "report": show,
     "export": carry_out,
     "import": carry_in,

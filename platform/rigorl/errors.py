@@ -9,6 +9,7 @@
   - StorageError         what a trial keeps cannot be written, or is not what was written
   - JournalError         the record of the study cannot be read or written
     - DivergedError      the same report came twice, with different content
+  - JobError             a cluster is not there, or cannot take the study
 * Stopped                a signal asked the driver to stop; not an error
 
 Every message says the law, then the fact, then the way out:
@@ -66,6 +67,10 @@ class JournalError(RigorlError):
 
 class DivergedError(JournalError):
     """The same report came twice with different content: something is not deterministic."""
+
+
+class JobError(RigorlError):
+    """A cluster is not there, or cannot take the study; nothing of it was sent."""
 
 
 class Stopped(BaseException):

@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from rigorl import experiment
+from rigorl import contract, experiment
 from rigorl.checkpoint import Store
 from rigorl.errors import IncompleteResults, SpecError
 from rigorl.experiment import Cluster
@@ -16,6 +16,14 @@ from rigorl.outside import bucket, yaml_file
 from rigorl.outside.in_process import InProcess
 from rigorl.outside.journal import SqlJournal, at_home
 from rigorl.spec import Experiment
+
+
+def check(spec: Experiment, file: Path) -> list[str]:
+    """Refuse what cannot be played, with the name of its *file*; return remarks."""
+    try:
+        return contract.check(spec)
+    except SpecError as error:
+        raise SpecError(f"{file}: {error.message}", error.at) from error
 
 
 def journal(args: argparse.Namespace) -> SqlJournal:

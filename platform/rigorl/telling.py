@@ -121,6 +121,27 @@ def next_steps(args: argparse.Namespace, spec: Experiment) -> str:
     )
 
 
+def distant_steps(args: argparse.Namespace) -> str:
+    """Say how to go on with a study that a cluster plays, in the words of this very call."""
+    same = f"{args.spec}{''.join(f' --set {shlex.quote(change)}' for change in args.set)}"
+    at = f" --address {args.address}"
+    kept = f" --home {shlex.quote(str(args.home))}"
+    if args.journal:
+        kept = f" --journal {shlex.quote(args.journal)}"
+    rigorl = sys.argv[0] if Path(sys.argv[0]).name == "rigorl" else "rigorl"
+    return "\n".join(
+        [
+            "",
+            "What next:",
+            f"  {rigorl} logs {same} -f{at}    what it says, until it ends",
+            f"  {rigorl} status {args.spec}{at}{kept}    the job, and how far the study is",
+            f"  {rigorl} status {args.spec} --why{kept}    why trials wait, or failed",
+            f"  {rigorl} stop {same}{at}    at the next checkpoint",
+            f"  {rigorl} report {same}{kept}    the verdict, as far as it can be given",
+        ]
+    )
+
+
 def _home(args: argparse.Namespace) -> str:
     return "" if args.home == Path(".rigorl") else f" --home {args.home}"
 

@@ -18,7 +18,7 @@ from rich.table import Table
 
 from rigorl import plan
 from rigorl.errors import JournalError
-from rigorl.outside.journal import SqlJournal, State
+from rigorl.outside.journal import Lines, SqlJournal, State
 from rigorl.spec import Experiment
 
 EVERY_TABLE, EVERY_LINE = 1.0, 5.0
@@ -66,8 +66,8 @@ class Look(NamedTuple):
 class Progress:
     """Follows a study. Use as a context around its run."""
 
-    def __init__(self, spec: Experiment, journal: SqlJournal) -> None:
-        self.spec, self.journal = spec, journal
+    def __init__(self, spec: Experiment, journal: SqlJournal, lines: Lines | None = None) -> None:
+        self.spec, self.journal, self.lines = spec, journal, lines
         self.console = Console(stderr=True)
         self.rates: deque[tuple[float, int]] = deque()
         self._stop = threading.Event()
@@ -85,12 +85,17 @@ class Progress:
         if not self.console.is_terminal:
             while not self._stop.wait(EVERY_LINE):
                 with suppress(JournalError):  # the driver says it
-                    self.console.print(self._line(), highlight=False, soft_wrap=True)
+                    self._tell(self._line())
             return
         with Live(console=self.console, auto_refresh=False, transient=True) as live:
             while not self._stop.wait(EVERY_TABLE):
                 with suppress(JournalError):
                     live.update(self._table(), refresh=True)
+
+    def _tell(self, line: str) -> None:
+        self.console.print(line, highlight=False, soft_wrap=True)
+        if self.lines is not None:
+            self.lines.add(line)
 
     def _look(self) -> Look:
         states = self.journal.states(self.spec.name)

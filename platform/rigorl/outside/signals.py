@@ -1,6 +1,7 @@
 """Ctrl-C and its kin: asked once, to end at a good moment; asked twice, now."""
 
 import logging
+import os
 import signal
 import time
 from collections.abc import Iterable, Iterator, Sequence
@@ -13,6 +14,11 @@ from rigorl.trial import Beat, Bundle, Event, Report
 PATIENCE = 20.0
 """Seconds that a stop waits, at most, for checkpoints that would have come anyway."""
 log = logging.getLogger("rigorl")
+
+
+def stop_myself() -> None:
+    """Do to this process, from any of its threads, what SIGTERM does."""
+    os.kill(os.getpid(), signal.SIGTERM)
 
 
 class Stop:

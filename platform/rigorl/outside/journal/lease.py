@@ -4,6 +4,8 @@ No clocks are compared. A holder shows that it lives by counting `beats`; who wa
 watches them for a while by its own clock. A holder whose process is gone from this machine is
 not waited for. Each new holder raises `fence`, and every write looks at it first: a driver
 that was taken for dead, and wakes up, writes nothing more.
+
+With each sign of life a driver looks whether it is asked to stop, from wherever it may be.
 """
 
 import logging
@@ -19,8 +21,9 @@ import psutil
 import sqlalchemy as sa
 
 from rigorl.errors import JournalError
-from rigorl.outside.journal.database import Database, Work, insert_new
-from rigorl.outside.journal.tables import leases
+from rigorl.outside.journal.database import Database, Work, insert_new, replace
+from rigorl.outside.journal.tables import leases, stops
+from rigorl.outside.signals import stop_myself
 
 BEAT = 2.0
 """Seconds between two signs of life."""
@@ -100,11 +103,24 @@ def is_driven(database: Database, study: str) -> bool:
     return not msgspec.json.decode(found.holder, type=Holder).is_gone()
 
 
-class Lease:
-    """The right to write about *study*, from `take` to `release`."""
+def ask_to_stop(database: Database, study: str, at: int) -> None:
+    """Ask the driver of *study* to stop; it looks every few seconds."""
+    database.write(lambda db: replace(db, stops, [{"study": study, "at": at}]))
 
-    def __init__(self, database: Database, study: str) -> None:
-        self.database, self.study = database, study
+
+def forget_stop(db: sa.Connection, study: str) -> None:
+    """Let what was asked of an earlier driver of *study* not count for this one."""
+    db.execute(stops.delete().where(stops.c.study == study))
+
+
+class Lease:
+    """The right to write about *study*, from `take` to `release`.
+
+    Who `obeys` stops, once, as at a SIGTERM, when `ask_to_stop` says so.
+    """
+
+    def __init__(self, database: Database, study: str, *, obeys: bool = False) -> None:
+        self.database, self.study, self.obeys = database, study, obeys
         self.fence = 0
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._beat, name="lease", daemon=True)
@@ -184,10 +200,19 @@ class Lease:
         return (row.holder, row.fence) == (holder, fence)
 
     def _beat(self) -> None:
-        ours = (leases.c.study == self.study) & (leases.c.fence == self.fence)
-        alive = leases.update().where(ours).values(beats=leases.c.beats + 1)
         while not self._stop.wait(BEAT):
             try:
-                self.database.write(lambda db: db.execute(alive), patience=BEAT)
+                asked = self.database.write(self._show_life, patience=BEAT)
             except JournalError as error:  # the next write of the driver will say it
                 log.warning("%s", error)
+                continue
+            if asked and self.obeys and not self._stop.is_set():
+                self.obeys = False
+                log.warning("somebody asked %r to stop", self.study)
+                stop_myself()
+
+    def _show_life(self, db: sa.Connection) -> bool:
+        """Count a beat, and say whether a stop is asked for."""
+        ours = (leases.c.study == self.study) & (leases.c.fence == self.fence)
+        db.execute(leases.update().where(ours).values(beats=leases.c.beats + 1))
+        return db.scalar(sa.select(stops.c.at).where(stops.c.study == self.study)) is not None

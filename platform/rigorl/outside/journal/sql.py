@@ -19,7 +19,7 @@ from rigorl.outside.journal import schema
 from rigorl.outside.journal.consent import accept_code, objection
 from rigorl.outside.journal.database import Database, insert_new, replace
 from rigorl.outside.journal.known import behind, failed, newest, standings
-from rigorl.outside.journal.lease import Lease, is_driven
+from rigorl.outside.journal.lease import Lease, forget_stop, is_driven
 from rigorl.outside.journal.tables import (
     candidates,
     failures,
@@ -105,7 +105,7 @@ class SqlJournal:
         *codes* says which code plays each agent now. Refuse a spec that is not the study's,
         grown, and trials of other code, unless they are to be *accept*ed.
         """
-        lease = Lease(self.database, spec.name)
+        lease = Lease(self.database, spec.name, obeys=True)
         lease.take()
         self._lease, self._codes = lease, codes or {}
         objection = self.objection(spec, {} if accept else self._codes)
@@ -117,6 +117,7 @@ class SqlJournal:
 
         def open_(db: sa.Connection) -> None:
             replace(db, studies, [row | {"at": self.now()}])
+            forget_stop(db, spec.name)
             db.execute(failures.delete().where(failures.c.trial.in_(ours), ~failures.c.lasting))
             db.execute(waits.delete().where(waits.c.trial.in_(ours)))
             if accept:

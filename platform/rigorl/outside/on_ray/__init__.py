@@ -15,4 +15,12 @@ knows one side of Ray, so that what the house asks of it is small and said once.
     placing  what a trial needs, in Ray's words
     nodes    what is there, and free
     deaths   why a process is gone, in words
+
+A cluster that somebody else started is spoken with over Ray's Jobs API:
+
+    order     what a study sends there, and
+    refusals  what must hold first, both without Ray
+    probe     what looks at the cluster from the inside
+    jobs      speaks with it from the outside
+    tail      reads what a job prints
 """

@@ -1,0 +1,254 @@
+"""What a study sends to a cluster: its name there, its command, its files. Without Ray.
+
+What is sent can be read by all who may look at the cluster's dashboard, so no secret is in it.
+"""
+
+import hashlib
+import os
+import re
+import shlex
+import shutil
+from collections.abc import Iterator, Mapping
+from importlib import metadata
+from pathlib import Path
+from typing import Any, NamedTuple
+from urllib.parse import parse_qsl, urlsplit
+
+import msgspec
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+from packaging.version import Version
+
+import rigorl
+from rigorl.errors import SpecError
+from rigorl.outside.on_ray import probe
+from rigorl.resources import Needs
+from rigorl.spec import Experiment
+
+SCRIPT = "rigorl_probe.py"
+STOP_S = 90
+"""Seconds that Ray leaves a driver to end: our gentle stop, then MLflow; Ray's own are 3."""
+ENV = {"RAY_JOB_STOP_WAIT_TIME_S": str(STOP_S)}
+SECRETS = (
+    "RAY_AUTH_TOKEN",
+    "PGPASSWORD",
+    "MLFLOW_TRACKING_PASSWORD",
+    "MLFLOW_TRACKING_TOKEN",
+    "AWS_SECRET_ACCESS_KEY",
+    "AWS_SESSION_TOKEN",
+)
+"""Variables of this machine whose values must not travel."""
+TELLING = ("pass", "secret", "token", "key", "sig")
+"""What is in the name of a part of a URL that is a secret."""
+NOT_SENT = ("test", "bench")
+"""Extras of rigorl that no study needs."""
+LEFT_OUT = shutil.ignore_patterns("__pycache__", ".*", "*.pyc")
+
+
+class Order(NamedTuple):
+    """A study, and how it is to be played there. Empty: what the cluster's nodes say."""
+
+    spec: Experiment
+    file: Path
+    changes: tuple[str, ...] = ()
+    journal: str = ""
+    home: str = ""
+    storage: str = ""
+    mlflow: str = ""
+    accept_code: bool = False
+    shipped: tuple[Path, ...] = ()
+    env: str = "image"
+    image: str = ""
+    code: bool = False
+    keep_on_head: bool = False
+
+    @property
+    def id(self) -> str:
+        """The same for the same study at the same place, whoever submits it."""
+        where = [self.spec.name, self.journal, self.home, self.storage]
+        digest = hashlib.sha256(msgspec.json.encode(where)).hexdigest()[:8]
+        called = re.sub(r"[^A-Za-z0-9_.-]", "-", self.spec.name)
+        return f"rigorl-{called}-{digest}"
+
+    @property
+    def places(self) -> dict[str, str]:
+        """The words that say where a study is kept, as far as they were given."""
+        named = ("home", "journal", "storage", "mlflow")
+        return {name: getattr(self, name) for name in named if getattr(self, name)}
+
+    @property
+    def modules(self) -> list[str]:
+        """What must be importable there: dotted agents, and modules of environments."""
+        agents = [arm.agent.name for arm in self.spec.arms.values()]
+        worlds = [task.env.partition(":")[0] for task in self.spec.tasks if ":" in task.env]
+        return sorted({name for name in agents if "." in name} | set(worlds))
+
+
+def attempt(id_: str, base: str) -> int:
+    """Return which attempt of *base* the job *id_* is; 0 if none."""
+    found = re.fullmatch(re.escape(base) + r"(?:-(\d+))?", id_)
+    return int(found[1] or 1) if found else 0
+
+
+def entrypoint(order: Order, home: str) -> str:
+    """Return what the job's shell runs; RAY_ADDRESS is set there, to the job's own cluster.
+
+    `exec`: a stop must reach rigorl, not a shell that would die before it.
+    """
+    words = ["python", "-m", "rigorl", "run", order.file.name]
+    for change in order.changes:
+        words += ["--set", change]
+    for name, value in ({**order.places, "home": home} if home else order.places).items():
+        words += [f"--{name}", value]
+    if order.accept_code:
+        words.append("--accept-code")
+    return carried(order, f"exec {shlex.join(words)}")
+
+
+def carried(order: Order, command: str, files: Mapping[str, str] | None = None) -> str:
+    """Let *command* bring its files itself where no working directory can travel.
+
+    Ray starts a container (`image_uri`) with nothing but variables.
+    """
+    if not order.image:
+        return command
+    brought = {order.file.name: order.file.read_text(), **(files or {})}
+    parts = ['cd "$(mktemp -d)"']
+    parts += [f"printf %s {shlex.quote(text)} > {shlex.quote(n)}" for n, text in brought.items()]
+    return " && ".join([*parts, command])
+
+
+def ask(order: Order) -> dict[str, Any]:
+    """Return what the probe is asked."""
+    return {
+        "rigorl": probe.fingerprint(),
+        "modules": order.modules,
+        "home": order.home,
+        "storage": order.storage,
+        "journal": order.journal,
+        "mlflow": order.mlflow,
+        "needs": [
+            {"amounts": _amounts(need), "labels": dict(need.labels)} for need in order.spec.needs
+        ],
+    }
+
+
+def _amounts(need: Needs) -> dict[str, float]:
+    """Return what *need* asks of a node, in Ray's names."""
+    named = {"CPU": need.cpus, "GPU": need.gpus, "memory": need.memory, **need.resources}
+    return {name: amount for name, amount in named.items() if amount}
+
+
+def lay_out(order: Order, folder: Path) -> None:
+    """Put into *folder* what travels: the spec, the person's modules, and the probe."""
+    (folder / order.file.name).write_text(order.file.read_text())
+    for path in order.shipped:
+        if not path.exists():
+            raise SpecError(
+                f"--with must name a module or a package that is here, but {path} is not; "
+                "correct the path"
+            )
+        if path.is_dir():
+            shutil.copytree(path, folder / path.resolve().name, ignore=LEFT_OUT)
+        else:
+            shutil.copy(path, folder / path.name)
+    for name, text in probing(order).items():
+        (folder / name).write_text(text)
+
+
+def probing(order: Order) -> dict[str, str]:
+    """Return the files of the probe."""
+    script = Path(probe.__file__).read_text()
+    return {SCRIPT: script, probe.ASK: msgspec.json.encode(ask(order)).decode()}
+
+
+def runtime_env(order: Order, working_dir: Path, code: Path) -> dict[str, Any]:
+    """Return in what the job runs: files of *working_dir*, and *code* filled if it must travel."""
+    if order.image:
+        return {"image_uri": order.image, "env_vars": ENV}
+    env: dict[str, Any] = {"working_dir": str(working_dir), "env_vars": ENV}
+    if order.code or order.env == "lock":
+        source = Path(rigorl.__file__).parent
+        shutil.copytree(source, code / "rigorl", ignore=LEFT_OUT, dirs_exist_ok=True)
+        env["py_modules"] = [str(code / "rigorl")]
+    if order.env == "lock":
+        env["uv"] = {"packages": closure()}
+    return env
+
+
+def closure(of: str = "rigorl") -> list[str]:
+    """Return what *of* needs, as it is installed here, each in exactly its version.
+
+    Extras count as far as they are installed. Ray itself is left out: it is the cluster's.
+    """
+    pins: dict[str, str] = {}
+    extras = {e for e in metadata.metadata(of).get_all("Provides-Extra") or () if e not in NOT_SENT}
+    todo = [(of, extra) for extra in ("", *sorted(extras))]
+    seen = set(todo)
+    while todo:
+        name, extra = todo.pop()
+        for need in _needs(name, extra):
+            try:
+                version = Version(metadata.version(need.name))
+            except metadata.PackageNotFoundError:
+                continue
+            pins[canonicalize_name(need.name)] = version.public  # a local build is not elsewhere
+            more = {(need.name, part) for part in ("", *need.extras)} - seen
+            seen |= more
+            todo += sorted(more)
+    return sorted(f"{name}=={version}" for name, version in pins.items() if name != "ray")
+
+
+def _needs(name: str, extra: str) -> Iterator[Requirement]:
+    for line in metadata.requires(name) or ():
+        need = Requirement(line)
+        if need.marker is None or need.marker.evaluate({"extra": extra}):
+            yield need
+
+
+def check_secrets(order: Order) -> None:
+    """Refuse to send what would then stand in the job's command for all to read."""
+    for word, url in order.places.items():
+        if has_secret(url):
+            raise SpecError(
+                f"what is sent to a cluster must hold no secret, but --{word} "
+                f"{shown(url)} has one, and the job's command can be read by all who see the "
+                f"dashboard; {WAYS_OUT[word]}"
+            )
+    sent = "\n".join([order.file.read_text(), *order.changes, *order.places.values()])
+    for name in SECRETS:
+        value = os.environ.get(name, "")
+        if len(value) > 3 and value in sent:  # noqa: PLR2004  less is found anywhere
+            raise SpecError(
+                f"what is sent to a cluster must hold no secret, but the value of {name} is in "
+                "it; take it out, and set the variable in the cluster's own environment"
+            )
+
+
+WAYS_OUT = {
+    "journal": "name it without a password, which a file on the nodes can give (PGPASSFILE), or "
+    "set RIGORL_JOURNAL in the cluster's own environment and leave the word out",
+    "mlflow": "name it without, and set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or "
+    "MLFLOW_TRACKING_URI, in the cluster's own environment",
+    "storage": "name it without, and give the nodes their credentials in the cluster's own "
+    "environment",
+    "home": "home is a folder; name it without",
+}
+
+
+def has_secret(url: str) -> bool:
+    """Say whether there is a password in *url*, before its host or behind its `?`."""
+    parts = urlsplit(url)
+    names = [name.lower() for name, _ in parse_qsl(parts.query)]
+    told = any(name not in ("passfile", "sslkey") and _tells(name) for name in names)
+    return bool(parts.password) or told
+
+
+def _tells(name: str) -> bool:
+    return any(part in name for part in TELLING)
+
+
+def shown(url: str) -> str:
+    """Return *url* as it may be said aloud."""
+    bare, question, _ = re.sub(r"://[^@/]*@", "://...@", url).partition("?")
+    return bare + (f"{question}..." if question else "")

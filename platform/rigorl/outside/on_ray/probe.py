@@ -1,0 +1,292 @@
+"""What a cluster is like from the inside: a script that travels with a job, and reports in JSON.
+
+It runs where rigorl may be missing, so it imports nothing but the standard library until it
+knows better, and neither torch nor MLflow ever: who asks is waiting.
+"""
+
+import hashlib
+import importlib.util
+import json
+import os
+import platform
+import secrets
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+MARK = "rigorl-probe "
+"""Begins the line with the report, among whatever else a job may print."""
+ASK = "probe.json"
+NODE_S, JOURNAL_S = 30.0, 3.0
+"""Seconds for which a node, and the journal, may keep silent."""
+SHARED = frozenset(
+    {
+        "nfs",
+        "nfs4",
+        "cifs",
+        "smb3",
+        "ceph",
+        "lustre",
+        "beegfs",
+        "gpfs",
+        "glusterfs",
+        "9p",
+        "virtiofs",
+    }
+)
+"""Kinds of file systems that lie on another machine; all of FUSE's may."""
+Facts = dict[str, Any]
+
+
+def main() -> None:
+    ask = json.loads(Path(sys.argv[1] if len(sys.argv) > 1 else ASK).read_text())
+    facts = node_facts(ask["modules"])
+    if facts["rigorl"] == ask["rigorl"]:
+        facts |= places(ask)
+        facts |= whole(ask, facts["kept"])
+    print(MARK + json.dumps(facts), flush=True)  # noqa: T201  the report
+
+
+def node_facts(modules: Sequence[str]) -> Facts:
+    """Return what this node's Python is and has."""
+    return {
+        "python": platform.python_version(),
+        "executable": sys.executable,
+        "rigorl": fingerprint(),
+        "missing": [name for name in modules if not is_there(name)],
+    }
+
+
+def fingerprint() -> str | None:
+    """Return a hash of the source of the rigorl that is here; None if none is."""
+    found = importlib.util.find_spec("rigorl")
+    if found is None or found.origin is None:
+        return None
+    root = Path(found.origin).parent
+    digest = hashlib.sha256()
+    for path in sorted(root.rglob("*.py")):
+        digest.update(f"{path.relative_to(root)}\n".encode() + path.read_bytes())
+    return digest.hexdigest()[:12]
+
+
+def is_there(module: str) -> bool:
+    """Say whether *module* could be imported; only the packages that it is in are."""
+    try:
+        return importlib.util.find_spec(module) is not None
+    except ImportError:
+        return False
+
+
+def places(ask: Facts) -> Facts:
+    """Return where the study would be kept, as the head sees it."""
+    home = _resolved(ask["home"] or os.environ.get("RIGORL_HOME", ""))
+    storage = ask["storage"] or (f"{home}/trials" if home else "")
+    journal = ask["journal"] or os.environ.get("RIGORL_JOURNAL", "")
+    mlflow = ask["mlflow"] or os.environ.get("MLFLOW_TRACKING_URI", "")
+    url = journal or (f"sqlite:///{home}/journal.db" if home else "")
+    kept = {"storage": storage if is_url(storage) else _resolved(storage)}
+    if not mlflow or not journal:
+        kept["home"] = home
+    found = {"home": home, "storage": storage, "journal": "", "journal_error": ""}
+    if url:
+        found |= _journal(url)
+        if found.get("file"):
+            kept["journal"] = str(Path(found["file"]).parent)
+    found["passing"] = sorted(what for what, place in kept.items() if not _outlasts(place))
+    found["kept"] = kept
+    return found
+
+
+def _journal(url: str) -> Facts:
+    """Return how the journal at *url* may be called aloud, and why it cannot be used, if so."""
+    from rigorl.errors import JournalError  # noqa: PLC0415  only now it is known to be here
+    from rigorl.outside.journal.database import Database  # noqa: PLC0415
+
+    try:
+        database = Database(url)
+        file = str(Path(database.url.database or "").absolute()) if database.is_file else ""
+        if not file or Path(file).exists():
+            database.write(lambda _: None, patience=JOURNAL_S)
+    except JournalError as error:
+        return {"journal_error": str(error)}
+    return {"journal": database.name, "file": file}
+
+
+def whole(ask: Facts, kept: Mapping[str, str]) -> Facts:
+    """Return what only the whole cluster can tell: its nodes, what fits, what all of them see."""
+    import ray  # noqa: PLC0415  the probe must speak even where Ray cannot be imported
+
+    ray.init(log_to_driver=False, logging_level="error")
+    alive = [node for node in ray.nodes() if node["Alive"]]
+    paths = sorted({place for place in kept.values() if place and not is_url(place)})
+    token = secrets.token_hex(8)
+    trouble = {}
+    for path in paths:
+        try:
+            leave(path, token)
+        except OSError as error:
+            trouble[path] = error.strerror or str(error)
+    others = _ask_nodes(ray, alive, {**ask, "paths": paths, "token": token})
+    for node in others:
+        _note_what_is_shared(node)
+    for path in paths:
+        forget(path, token)
+    return {
+        "nodes": others,
+        "count": len(alive),
+        "unwritable": trouble,
+        "unmet": unmet(ask["needs"], alive),
+        "grows": _grows(ray),
+    }
+
+
+def _ask_nodes(ray: Any, alive: Sequence[Facts], ask: Facts) -> list[Facts]:
+    """Return what each node but this one sees; a node that keeps silent says so."""
+    from ray.util.scheduling_strategies import (  # noqa: PLC0415
+        NodeAffinitySchedulingStrategy as OnNode,
+    )
+
+    here = ray.get_runtime_context().get_node_id()
+    task = ray.remote(num_cpus=0, max_retries=0)(look_around)
+    asked = {
+        task.options(scheduling_strategy=OnNode(node["NodeID"], soft=False)).remote(ask): node
+        for node in alive
+        if node["NodeID"] != here
+    }
+    ready, _ = ray.wait(list(asked), num_returns=len(asked), timeout=NODE_S) if asked else ([], [])
+    found = []
+    for answer, node in asked.items():
+        said: Facts = {"error": f"it did not answer within {NODE_S:.0f} s"}
+        if answer in ready:
+            try:
+                said = ray.get(answer)
+            except ray.exceptions.RayError as error:
+                said = {"error": str(error).strip().splitlines()[-1]}
+        found.append({"node": node["NodeManagerAddress"], "id": node["NodeID"][:6], **said})
+    return found
+
+
+def look_around(ask: Facts) -> Facts:
+    """Return, from a node, what it is like, and which paths it sees as the head does."""
+    found = node_facts(ask["modules"])
+    mine = f"{ask['token']}-{secrets.token_hex(4)}"
+    found |= {"unseen": [], "left": mine, "paths": ask["paths"]}
+    for path in _as_asked(ask):
+        try:
+            if not find(path, ask["token"]):
+                found["unseen"].append(path)  # and nothing is left where nobody would clear it
+            else:
+                leave(path, mine)
+        except OSError as error:
+            found["unseen"].append(f"{path} ({error.strerror})")
+    return found
+
+
+def _as_asked(ask: Facts) -> list[str]:
+    """Return the paths as this node reads them: a home of its own (`~`) is another place."""
+    own = [ask["home"], ask["storage"]]
+    at_home = [_resolved(path) for path in own if path.startswith("~")]
+    return sorted({*ask["paths"], *at_home})
+
+
+def _note_what_is_shared(node: Facts) -> None:
+    """Count as unseen what a node wrote and the head does not find."""
+    left = node.pop("left", "")
+    for path in node.pop("paths", ()):
+        if not find(path, left) and path not in node["unseen"]:
+            node["unseen"].append(path)
+        forget(path, left)
+
+
+def leave(folder: str, token: str) -> None:
+    """Leave a file named after *token* in *folder*."""
+    place = Path(folder)
+    place.mkdir(parents=True, exist_ok=True)
+    (place / f".rigorl-{token}").write_text(token)
+
+
+def find(folder: str, token: str) -> bool:
+    """Say whether what `leave` left is in *folder*."""
+    return (Path(folder) / f".rigorl-{token}").exists()
+
+
+def forget(folder: str, token: str) -> None:
+    with suppress(OSError):
+        (Path(folder) / f".rigorl-{token}").unlink(missing_ok=True)
+
+
+def unmet(needs: Iterable[Mapping[str, Any]], nodes: Sequence[Facts]) -> list[str]:
+    """Say of each process of a trial that no node could hold what is lacking."""
+    there = [(node["Resources"], node.get("Labels", {})) for node in nodes]
+    lacking = []
+    for need in needs:
+        wanted = need["amounts"]
+        if any(_fits(wanted, need["labels"], *node) for node in there):
+            continue
+        short = [
+            f"{amount:g} {name} ({_most(name, there):g} on the best node)"
+            for name, amount in wanted.items()
+            if amount > _most(name, there)
+        ]
+        labels = [f"the labels {need['labels']}"] if need["labels"] else []
+        lacking.append(" and ".join(short or labels or [f"{wanted} together on one node"]))
+    return lacking
+
+
+def _fits(
+    wanted: Mapping[str, float],
+    labels: Mapping[str, str],
+    there: Mapping[str, float],
+    carried: Mapping[str, str],
+) -> bool:
+    enough = all(there.get(name, 0) >= amount for name, amount in wanted.items())
+    return enough and all(carried.get(name) == value for name, value in labels.items())
+
+
+def _most(name: str, there: Sequence[tuple[Mapping[str, float], Any]]) -> float:
+    return max((resources.get(name, 0) for resources, _ in there), default=0)
+
+
+def _grows(ray: Any) -> bool:
+    """Say whether an autoscaler watches over this cluster.
+
+    A head that was started by hand runs one that only looks: it calls each node a type of its
+    own, and tells the head nothing.
+    """
+    from ray.autoscaler.v2.sdk import get_cluster_status  # noqa: PLC0415
+
+    status = get_cluster_status(ray.get_runtime_context().gcs_address)
+    if status.stats.autoscaler_version not in (None, "", "0"):
+        return True
+    from ray.experimental.internal_kv import _internal_kv_get  # noqa: PLC0415
+
+    said = json.loads(_internal_kv_get(b"__autoscaling_status") or b"{}")
+    types = (said.get("autoscaler_report") or {}).get("active_nodes") or {}
+    return any(not name.startswith("node_") for name in types)
+
+
+def _outlasts(place: str) -> bool:
+    """Say whether *place* is known to lie elsewhere than on this machine's own disk."""
+    if is_url(place):
+        return True
+    if not place or not Path("/proc/self/mounts").exists():
+        return False
+    mounts = [line.split()[1:3] for line in Path("/proc/self/mounts").read_text().splitlines()]
+    above = [str(path) for path in (Path(place), *Path(place).parents)]
+    kinds = [kind for where in above for point, kind in reversed(mounts) if point == where]
+    return bool(kinds) and (kinds[0] in SHARED or kinds[0].startswith("fuse."))
+
+
+def is_url(place: str) -> bool:
+    """Say whether *place* is a store of its own, and no path."""
+    return "://" in place and not place.startswith("file://")
+
+
+def _resolved(path: str) -> str:
+    return str(Path(path.removeprefix("file://")).expanduser().absolute()) if path else ""
+
+
+if __name__ == "__main__":
+    main()
