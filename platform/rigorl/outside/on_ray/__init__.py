@@ -7,6 +7,7 @@ knows one side of Ray, so that what the house asks of it is small and said once.
     cluster  a study on a cluster: which of the two players plays it
     actors   one player: actors of ours, which stream what happens
     tune     the other, where something is searched for: Ray Tune
+    shared   whether each node sees what trials keep
     worker   what both do in the process of a trial
     crew     the members that work for one trial: `RayCrew`
     parcel   how an item gets to a member, and what comes of it gets back

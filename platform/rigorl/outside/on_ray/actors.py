@@ -14,11 +14,10 @@ import ray
 from ray.exceptions import RayError
 
 from rigorl.outside.on_ray import placing
-from rigorl.outside.on_ray.deaths import cause
 from rigorl.outside.on_ray.nodes import nodes, trials_at_once
 from rigorl.outside.on_ray.tries import Tries
 from rigorl.outside.on_ray.waits import Waits
-from rigorl.outside.on_ray.worker import Terms, encode, events, hands, tell
+from rigorl.outside.on_ray.worker import Terms, death, encode, events, hands, tell
 from rigorl.outside.signals import Stop
 from rigorl.plan import Agenda
 from rigorl.trial import Bundle, Event, Trial
@@ -234,7 +233,7 @@ class Actors:
         self._end(worker)
         if bundle is None:
             return
-        again, told = self.tries.mourn(bundle, cause(error))
+        again, told = self.tries.mourn(bundle, death(error, self.terms, bundle))
         news.add(bundle.trials, told)
         if again:
             self._wait(bundle, again=True)

@@ -13,7 +13,7 @@ from ray._private import worker
 from rigorl.checkpoint import try_out
 from rigorl.errors import SpecError
 from rigorl.outside import bucket
-from rigorl.outside.on_ray import tune
+from rigorl.outside.on_ray import shared, tune
 from rigorl.outside.on_ray.actors import Actors, Record
 from rigorl.outside.on_ray.placing import amounts
 from rigorl.outside.on_ray.worker import Terms
@@ -62,6 +62,7 @@ class RayCluster:
         try:
             if here:
                 _check_room(self.terms)
+            shared.check(self.terms.storage)
             if agenda.searches:
                 tune.play(agenda, record, self.terms, self.stop)
             else:

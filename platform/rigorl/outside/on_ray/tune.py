@@ -15,11 +15,12 @@ from ray.tune.search import Searcher
 
 from rigorl.errors import RigorlError
 from rigorl.outside.on_ray import placing
-from rigorl.outside.on_ray.deaths import Death, cause
+from rigorl.outside.on_ray.deaths import Death
 from rigorl.outside.on_ray.tries import Tries
 from rigorl.outside.on_ray.waits import Waits
 from rigorl.outside.on_ray.worker import (
     Terms,
+    death,
     dismiss,
     encode,
     events,
@@ -149,14 +150,14 @@ class Ask(Searcher):  # type: ignore[misc]
 class Mourner(tune.Callback):  # type: ignore[misc]
     """Records why workers died, and says when a bundle is given up; and what waits for room."""
 
-    def __init__(self, ask: Ask) -> None:
-        self.ask, self.tries = ask, Tries()
+    def __init__(self, ask: Ask, terms: Terms) -> None:
+        self.ask, self.terms, self.tries = ask, terms, Tries()
 
     def on_trial_recover(self, iteration: int, trials: list[Any], trial: Any, **_: Any) -> None:
         """See whether to try again, as Tune is about to do, whoever is to blame."""
         del iteration, trials
         bundle = self.ask.playing[trial.trial_id]
-        again, told = self.tries.mourn(bundle, _death(trial))
+        again, told = self.tries.mourn(bundle, _death(trial, self.terms, bundle))
         self.ask.record(bundle.trials, told)
         if again:
             self.ask.waits.ask(bundle)
@@ -167,7 +168,7 @@ class Mourner(tune.Callback):  # type: ignore[misc]
         """Give up what could not even be started: Tune does not try that again."""
         del iteration, trials
         bundle = self.ask.playing[trial.trial_id]
-        words = f"its worker could not start: {_death(trial).words}"
+        words = f"its worker could not start: {_death(trial, self.terms, bundle).words}"
         self.ask.give_up(trial.trial_id, [failure(bundle, words)])
 
     def on_step_end(self, iteration: int, trials: list[Any], **_: Any) -> None:
@@ -216,7 +217,7 @@ def _play(agenda: Agenda, record: Record, terms: Terms, stop: Stop, writes: str)
         run_config=tune.RunConfig(
             name="tune",
             storage_path=writes,
-            callbacks=[Mourner(ask)],
+            callbacks=[Mourner(ask, terms)],
             failure_config=tune.FailureConfig(max_failures=-1),  # `Tries` counts
             stop=Enough(ask),
             checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
@@ -238,6 +239,6 @@ def _name(trial: Any) -> str:
     return f"bundle_{trial.trial_id}"
 
 
-def _death(trial: Any) -> Death:
+def _death(trial: Any, terms: Terms, bundle: Bundle) -> Death:
     error = trial.get_pickled_error()
-    return cause(error) if error else Death("its worker died", node_lost=False)
+    return death(error, terms, bundle) if error else Death("its worker died", node_lost=False)

@@ -12,6 +12,7 @@ from rigorl.errors import CrewError
 from rigorl.examining import Exams
 from rigorl.outside.in_process import Alone, pulses
 from rigorl.outside.on_ray.crew import RayCrew
+from rigorl.outside.on_ray.deaths import Death, cause, last_words, leave_words
 from rigorl.resources import ExamSpec, Needs, Strategy
 from rigorl.trial import Bundle, Event, Failure
 
@@ -64,6 +65,9 @@ def dismiss(hands: Hands) -> None:
 def tell(order: bytes, terms: Terms, hands: Hands) -> Generator[bytes]:
     """Play the bundle of *order*, and yield what happens. A bug in an agent is told as well."""
     bundle = msgspec.msgpack.decode(order, type=Bundle)
+    words = _words(terms, bundle)
+    if words:
+        leave_words(words)
     try:
         for news in pulses(bundle, terms.storage, *hands, together=TOGETHER):
             yield encode(news)
@@ -71,6 +75,19 @@ def tell(order: bytes, terms: Terms, hands: Hands) -> Generator[bytes]:
         raise  # somebody died: it is tried again
     except Exception as error:  # noqa: BLE001  a mistake ends its own bundle and no other
         yield encode([failure(bundle, f"{type(error).__name__}: {error}{_where(error)}")])
+    if words:
+        words.unlink(missing_ok=True)
+
+
+def death(error: BaseException, terms: Terms, bundle: Bundle) -> Death:
+    """Return what the worker of *bundle* died of, by what Ray says and by what it left behind."""
+    words = _words(terms, bundle)
+    return cause(error, last_words(words) if words else "")
+
+
+def _words(terms: Terms, bundle: Bundle) -> Path | None:
+    """Return the file in which native code says where it crashed; none in a bucket."""
+    return None if "://" in terms.storage else Path(terms.storage) / bundle.id / "last-words"
 
 
 def failure(bundle: Bundle, cause: str) -> Failure:
