@@ -26,7 +26,8 @@ START_S = 60
 class Head:
     """A head with a dashboard. Its `session` is where it writes."""
 
-    def __init__(self, env: Mapping[str, str]) -> None:
+    def __init__(self, env: Mapping[str, str], cpus: int = 2) -> None:
+        self.cpus = cpus
         self.env = {**env, "PATH": f"{RAY.parent}{os.pathsep}{os.environ['PATH']}"}
         self.folder = Path(tempfile.mkdtemp(prefix="rh", dir=SHORT))
         self.port, self.gcs = free_port(), free_port()
@@ -37,7 +38,7 @@ class Head:
         """Start; after a `kill` this is a new cluster at the same address."""
         self._start(
             *("--head", "--port", str(self.gcs), "--dashboard-port", str(self.port)),
-            *("--num-cpus", "2", "--temp-dir", str(self.folder)),
+            *("--num-cpus", str(self.cpus), "--temp-dir", str(self.folder)),
         )
         until = time.monotonic() + START_S
         while not self._answers():
@@ -76,14 +77,18 @@ class Head:
 
     def kill(self) -> None:
         """End it as a loss of power would: all at once."""
-        ours = [p for node in self._nodes for p in family(node.pid)]
+        self.lose(*self._nodes)
+
+    def lose(self, *nodes: "subprocess.Popen[bytes]") -> None:
+        """End *nodes* so."""
+        ours = [p for node in nodes for p in family(node.pid)]
         for process in ours:
             with contextlib.suppress(psutil.NoSuchProcess):
                 process.kill()
         psutil.wait_procs(ours, timeout=20)
-        for node in self._nodes:
+        for node in nodes:
             node.wait()
-        self._nodes.clear()
+            self._nodes.remove(node)
 
     def close(self) -> None:
         self.kill()
@@ -100,8 +105,8 @@ def family(pid: int) -> list[psutil.Process]:
 
 
 @contextmanager
-def head(env: Mapping[str, str]) -> Iterator[Head]:
-    started = Head(env)
+def head(env: Mapping[str, str], cpus: int = 2) -> Iterator[Head]:
+    started = Head(env, cpus)
     try:
         yield started
     finally:
