@@ -194,14 +194,12 @@ class RayCrew:
         """Hand over items until *member* dies or the crew is over."""
         while (job := self._take()) is not None:
             try:
-                refs = [shared.ref for shared in job.shared]
-                reply = unpack(ray.get(member.work.remote(job.order, *refs)))
-            except RayTaskError as error:  # a shared value that cannot be read
-                error.cause.__cause__ = There(error.traceback_str)
-                reply = Reply(None, error.cause)
+                reply = _ask(member, job)
             except RayError as error:
                 self._mourn(job, error)
                 return
+            except Exception as error:  # noqa: BLE001  whatever it is, somebody waits for an answer
+                reply = Reply(None, error)
             self._settle(job, reply)
 
     def _take(self) -> Job | None:
@@ -250,6 +248,16 @@ class RayCrew:
         error = deserted(failed)
         for job in self._end(error):
             _tell(job, Reply(None, error))
+
+
+def _ask(member: Any, job: Job) -> Reply:
+    """Wait for what comes of *job*. Raises `RayError` if *member* is gone."""
+    refs = [shared.ref for shared in job.shared]
+    try:
+        return unpack(ray.get(member.work.remote(job.order, *refs)))
+    except RayTaskError as error:  # what is shared could not be read
+        error.cause.__cause__ = There(str(error))
+        return Reply(None, error.cause)
 
 
 def _tell(job: Job, reply: Reply) -> None:

@@ -2,7 +2,7 @@
 
 import re
 
-from ray.exceptions import ActorUnavailableError, OutOfMemoryError, RayError
+from ray.exceptions import ActorDiedError, ActorUnavailableError, OutOfMemoryError, RayError
 
 from rigorl.errors import CrewError
 
@@ -30,11 +30,17 @@ def _joined(causes: list[str]) -> str:
 
 def in_words(error: RayError) -> str:
     """Return why a member is gone, as far as Ray knows."""
-    said = " ".join(str(error).split())
-    if isinstance(error, OutOfMemoryError):
-        return "its node ran low on memory, so Ray killed it"
-    if isinstance(error, ActorUnavailableError):
-        return "it could not be reached"
+    match error:
+        case OutOfMemoryError():
+            return "its node ran low on memory, so Ray killed it"
+        case ActorUnavailableError():
+            return "it could not be reached"
+        case ActorDiedError(actor_init_failed=True):
+            return f"it failed at once ({str(error).strip().splitlines()[-1]})"
+    return _read(" ".join(str(error).split()))
+
+
+def _read(said: str) -> str:
     if "its node has died" in said:
         return f"its node was lost ({said.rpartition(': ')[2]})"
     if code := re.search(r"exit code (\d+)", said):
@@ -44,4 +50,4 @@ def in_words(error: RayError) -> str:
             "its process was killed (by SIGKILL, perhaps for want of memory) or crashed in "
             "native code"
         )
-    return f"{type(error).__name__}: {said}"
+    return f"Ray says: {said}"
