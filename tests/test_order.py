@@ -11,6 +11,7 @@ import pytest
 
 from conftest import tiny
 from rigorl.errors import JobError, SpecError
+from rigorl.outside import signals
 from rigorl.outside.on_ray import order, probe, refusals
 from rigorl.outside.on_ray.order import Order
 
@@ -67,7 +68,7 @@ def test_the_id_follows_from_the_study_and_where_it_is_kept(plain: Order) -> Non
 
 def test_what_the_shell_runs_reaches_rigorl_as_it_was_said(plain: Order) -> None:
     wild = plain._replace(changes=("question=Is it 'so'; $HOME?",), mlflow="none")
-    command = order.entrypoint(wild, "/a b")
+    command = order.entrypoint(wild, {"home": "/a b"})
     said = command.replace("exec python -m rigorl", "printf '%s\\n'")
     done = subprocess.run(["/bin/sh", "-c", said], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines() == [
@@ -78,7 +79,7 @@ def test_what_the_shell_runs_reaches_rigorl_as_it_was_said(plain: Order) -> None
 
 def test_what_is_not_given_is_left_to_the_nodes(plain: Order) -> None:
     bare = plain._replace(home="")
-    assert shlex.split(order.entrypoint(bare, "")) == shlex.split(
+    assert shlex.split(order.entrypoint(bare, {})) == shlex.split(
         "exec python -m rigorl run tiny.yaml"
     )
 
@@ -119,6 +120,12 @@ def test_code_travels_whole_and_without_what_python_made_of_it(
     assert (source / "outside" / "journal" / "migrations" / "env.py").exists()
     assert not list(source.rglob("__pycache__"))
     assert "uv" not in env
+
+
+def test_ray_leaves_a_driver_the_time_of_a_gentle_stop_and_of_mlflow(plain: Order) -> None:
+    env = order.runtime_env(plain, plain.file, plain.file)
+    assert int(env["env_vars"]["RAY_JOB_STOP_WAIT_TIME_S"]) >= signals.PATIENCE + 30
+    assert set(env) == {"working_dir", "env_vars"}
 
 
 def test_the_lock_holds_what_is_needed_in_the_versions_that_are_here() -> None:

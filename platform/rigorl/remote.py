@@ -66,7 +66,7 @@ def _send(
         facts = load.probe()
         for remark in refusals.judge(wanted, facts, probe.fingerprint()):
             yield f"{wanted.spec.name}: {remark}"
-        id_, ours = load.submit(attempt, facts["home"])
+        id_, ours = load.submit(attempt, facts)
     again = f", attempt {attempt}: it goes on where it was" if attempt > 1 else ""
     yield f"{id_}: submitted{again}" if ours else f"{id_}: attached: it was sent at this moment"
     where = {"home": facts["home"], "journal": facts["journal"]} | wanted.places
@@ -113,8 +113,10 @@ def _check_what_is_here(wanted: Order) -> None:
             "Ray starts a container with nothing of ours in it, so --image must stand alone, but "
             "--with, --code or --env lock stands beside it; put these into the image"
         )
-    if all(probe.is_there(name) for name in wanted.modules):
-        opening.check(wanted.spec, wanted.file)
+    strange = [name for name in wanted.modules if not probe.is_there(name)]
+    remarks = [] if strange else opening.check(wanted.spec, wanted.file)
+    for remark in [*remarks, *(f"{name} is not here, and is imported there" for name in strange)]:
+        log.warning("%s", remark)
 
 
 def _wait(args: argparse.Namespace, client: jobs.Client, id_: str, study: str) -> Talk:

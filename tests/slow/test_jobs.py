@@ -15,12 +15,16 @@ from pathlib import Path
 
 import pytest
 import ray
+from ray.runtime_env import RuntimeEnv
 
 from helpers.commands import SPEC, changed, environment, rigorl
 from helpers.heads import Head, Wire, free_port, head
 from rigorl import arguments, remote
 from rigorl.errors import IncompleteResults, JobError
+from rigorl.outside import yaml_file
 from rigorl.outside.on_ray import jobs, refusals, tail
+from rigorl.outside.on_ray import order as orders
+from rigorl.outside.on_ray.order import Order
 
 pytestmark = pytest.mark.filterwarnings("default", "ignore:ssl=None:DeprecationWarning")
 TOKEN = "planted-secret-0123456789"  # noqa: S105
@@ -154,6 +158,31 @@ def test_a_broken_connection_is_made_again_and_no_line_comes_twice(cluster: Head
     assert cut >= 2
     ours = [line for line in lines if line.startswith(("line", "end"))]
     assert ours == [*(f"line {i}" for i in range(1, 51)), "end"]
+
+
+@pytest.mark.parametrize("code", [0, 1, 2])
+def test_who_waits_ends_as_the_job_does(place: Path, cluster: Head, code: int) -> None:
+    client = jobs.connect(cluster.address)
+    id_ = client.submit_job(entrypoint=f"echo words; exit {code}")
+    args = arguments.parser().parse_args(["logs", "slow.yaml", "--address", cluster.address])
+    waiting = remote._wait(args, client, id_, "slow")
+    ended: list[int] = []
+
+    def drain() -> Iterator[str]:
+        ended.append((yield from waiting))
+
+    assert "words" in list(drain())
+    assert ended == [code]
+
+
+def test_what_an_order_may_ask_is_what_ray_takes(place: Path) -> None:
+    """Without a cluster: the whole lock is gigabytes."""
+    plain = Order(spec=yaml_file.read(Path("slow.yaml")), file=Path("slow.yaml"))
+    for named in (plain, plain._replace(env="lock"), plain._replace(image="registry/rigorl:1")):
+        env = orders.runtime_env(named, place, place / "code")
+        env.pop("working_dir", None)
+        env.pop("py_modules", None)  # these become addresses when they are sent
+        assert RuntimeEnv(**env)
 
 
 def test_a_job_that_the_cluster_does_not_know_is_not_waited_for(cluster: Head) -> None:

@@ -9,6 +9,7 @@ import os
 import secrets
 import tempfile
 import time
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple, Self
@@ -242,15 +243,19 @@ class Load:
             time.sleep(LOOK_S)
         return job
 
-    def submit(self, attempt: int, home: str) -> tuple[str, bool]:
+    def submit(self, attempt: int, facts: Mapping[str, Any]) -> tuple[str, bool]:
         """Send the study as its job number *attempt*. Return its id, and whether it is ours.
+
+        Home and storage are called what the probe, by its *facts*, found them to be.
 
         Ray takes an id once: of two who submit at the same moment, one is told that the
         other was faster.
         """
         id_ = self.order.id if attempt == 1 else f"{self.order.id}-{attempt}"
+        there = {"home": facts["home"], "storage": facts["kept"]["storage"]}
+        named = {k: v for k, v in there.items() if v and (k == "home" or self.order.storage)}
         try:
-            self._send(id_, orders.entrypoint(self.order, home), STUDY)
+            self._send(id_, orders.entrypoint(self.order, named), STUDY)
         except Refused as error:
             if "already exists" not in error.text:
                 raise

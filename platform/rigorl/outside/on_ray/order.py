@@ -90,15 +90,16 @@ def attempt(id_: str, base: str) -> int:
     return int(found[1] or 1) if found else 0
 
 
-def entrypoint(order: Order, home: str) -> str:
+def entrypoint(order: Order, there: Mapping[str, str]) -> str:
     """Return what the job's shell runs; RAY_ADDRESS is set there, to the job's own cluster.
 
-    `exec`: a stop must reach rigorl, not a shell that would die before it.
+    *there* says what places are called on the head. `exec`: a stop must reach rigorl, not a shell
+    that would die before it.
     """
     words = ["python", "-m", "rigorl", "run", order.file.name]
     for change in order.changes:
         words += ["--set", change]
-    for name, value in ({**order.places, "home": home} if home else order.places).items():
+    for name, value in {**order.places, **there}.items():
         words += [f"--{name}", value]
     if order.accept_code:
         words.append("--accept-code")

@@ -111,7 +111,7 @@ def _journal(url: str) -> Facts:
             database.write(lambda _: None, patience=JOURNAL_S)
     except JournalError as error:
         return {"journal_error": str(error)}
-    return {"journal": database.name, "file": file}
+    return {"journal": database.name.replace(":***@", "@"), "file": file}
 
 
 def whole(ask: Facts, kept: Mapping[str, str]) -> Facts:
