@@ -3,7 +3,7 @@
 import re
 from typing import NamedTuple
 
-from ray.exceptions import OutOfMemoryError, RayTaskError
+from ray.exceptions import ActorUnavailableError, OutOfMemoryError, RayTaskError
 
 from rigorl.errors import RigorlError
 
@@ -24,6 +24,8 @@ def cause(error: BaseException) -> Death:
     said = " ".join(str(error).split())
     if isinstance(error, OutOfMemoryError) or "memory on the node" in said:
         return Death("its node ran low on memory, so Ray killed it", node_lost=False)
+    if isinstance(error, ActorUnavailableError):
+        return Death("it is out of reach: its node is lost, or cut off", node_lost=True)
     if "its node has died" in said:
         return Death("its node was lost", node_lost=True)
     if code := re.search(r"exit code (\d+)", said):
