@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import ray
-from ray.exceptions import RayError
+from ray.exceptions import ActorUnavailableError, RayError
 
 from rigorl.outside.on_ray import placing
 from rigorl.outside.on_ray.nodes import nodes, trials_at_once
@@ -32,6 +32,8 @@ IDLE = 10.0
 """Seconds without work after which an actor is let go."""
 LOOK = 1.0
 """Seconds between two looks at what is free."""
+DOUBT = 3.0
+"""Seconds that an actor may be out of reach. A node that lives says sooner who died there."""
 TURN = 0.2
 """Seconds between two looks at signals."""
 
@@ -54,6 +56,8 @@ class Worker:
         self.news = actor.__ray_ready__.remote()
         self.is_ready = self.heard = False
         self.bundle: Bundle | None = None
+        self.doubt: RayError | None = None
+        """Why it may be dead: it could not be reached."""
         self.since = time.monotonic()
         """The last time that it had something to do."""
 
@@ -68,6 +72,19 @@ class Worker:
 
     def rest(self) -> None:
         self.bundle, self.news, self.since = None, None, time.monotonic()
+
+    def is_doubtful(self, error: RayError) -> bool:
+        """Say whether it may be alive, or dead with all of its node: ask again for a while."""
+        now = time.monotonic()
+        if not isinstance(error, ActorUnavailableError):
+            return False
+        if self.doubt is None:
+            self.doubt, self.since = error, now
+        self.news = None
+        return now - self.since < DOUBT
+
+    def ask_again(self) -> None:
+        self.news = self.actor.__ray_ready__.remote()
 
     def end(self) -> None:
         ray.kill(self.actor)
@@ -187,6 +204,9 @@ class Actors:
     def _hear(self) -> News:
         """Wait until there is news, and return all that there is."""
         news = News()
+        for worker in self.workers:
+            if worker.doubt and worker.news is None:
+                worker.ask_again()
         by_news = {worker.news: worker for worker in self.workers if worker.news is not None}
         waiting = list(by_news)
         if not waiting:
@@ -203,12 +223,16 @@ class Actors:
             try:
                 self._listen(worker, news)
             except RayError as error:
-                self._mourn(worker, error, news)
+                if not worker.is_doubtful(error):
+                    self._mourn(worker, error, news)
         return news
 
     def _listen(self, worker: Worker, news: News) -> None:
         """Take one thing that *worker* has to say. Raises `RayError` if it is dead."""
         bundle = worker.bundle
+        if worker.doubt:
+            ray.get(worker.news)
+            raise worker.doubt  # it lives, but what it was playing is lost
         if bundle is None:
             ray.get(worker.news)
             worker.is_ready = True
