@@ -109,7 +109,8 @@ def test_side_by_side_they_learn_what_they_do_in_turns(
     assert all(
         torch.equal(*pair) for pair in zip(ours.learner.state(), turns.learner.state(), strict=True)
     )
-    assert len(crew.items) == 4 * (learners - 1)
+    ends = [future.exception(0) for future in crew.futures]
+    assert ends == [None] * 4 * (learners - 1)
     assert ours.updates == 12  # an epoch each, for target_kl ended all four rollouts
 
 

@@ -14,14 +14,17 @@ class Pool:
     def __init__(self, size: int, executor: Executor) -> None:
         self.size, self.executor = size, executor
         self.items: list[Any] = []
-        """All that was ever asked for."""
+        """All that was ever asked for ..."""
+        self.futures: list[Future[Any]] = []
+        """... and what became of it."""
 
     def share(self, value: Any) -> Any:
         return value
 
     def submit(self, function: Callable[[Any], Any], item: Any) -> "Future[Any]":
         self.items.append(item)
-        return self.executor.submit(function, item)
+        self.futures.append(self.executor.submit(function, item))
+        return self.futures[-1]
 
     def map(self, function: Callable[[Any], Any], items: Iterable[Any]) -> Iterator[Any]:
         return self.executor.map(function, items)
