@@ -24,6 +24,7 @@ from rigorl.spec import Experiment
 from rigorl.trial import Event, Trial, Trouble
 
 pytestmark = pytest.mark.filterwarnings("default")
+GRAVITY = (("earth", 9.8), ("jupiter", 24.8))
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -57,12 +58,20 @@ class Player:
                 agenda.searches = self.searches
                 super().play(agenda, record)
 
-        return experiment.run(spec, Chosen(home, stop=stop), journal, optuna_ask.ask)
+        how = spec.placement
+        chosen = Chosen(home, spec.needs, how.strategy, spec.exam, how.crew.size, stop)
+        return experiment.run(spec, chosen, journal, optuna_ask.ask)
 
 
 @pytest.fixture(params=[False, True], ids=["actors", "tune"])
 def player(request: pytest.FixtureRequest) -> Player:
     return Player(request.param)
+
+
+def changed(spec: Experiment, **parts: Any) -> Experiment:
+    """Return *spec* with keys added to some of its parts."""
+    raw = msgspec.to_builtins(spec)
+    return msgspec.convert({**raw, **{k: {**raw[k], **v} for k, v in parts.items()}}, Experiment)
 
 
 class Told(Memory):
@@ -95,6 +104,34 @@ def test_ray_and_one_process_agree_on_every_report(
     assert player.run(searching, there, tmp_path / "there") == expected
     assert encoded(there) == encoded(here)
     assert there.asked == here.asked
+
+
+def test_exams_on_a_crew_change_nothing_that_is_told(
+    searching: Experiment, player: Player, tmp_path: Path
+) -> None:
+    crew = {"crew": {"cpus": 0.25}}
+    spec = changed(searching, budget={"cpus": 0.5}, exam={"crew": 2, "backlog": 3}, placement=crew)
+    here, there = Memory(), Memory()
+    expected = experiment.run(spec, InProcess(tmp_path / "here"), here, optuna_ask.ask)
+    assert player.run(spec, there, tmp_path / "there") == expected
+    assert encoded(there) == encoded(here)
+
+
+def test_learners_that_share_minibatches_on_ray_make_the_same_as_one_in_turns(
+    player: Player, tmp_path: Path
+) -> None:
+    config = {"n_steps": 32, "epochs": 2, "learners": 3}
+    spec = tiny(
+        arms={"ppo": {"agent": {"name": "ppo", "config": config}}},
+        tasks=[{"name": n, "env": "CartPole-v1", "physics": {"gravity": g}} for n, g in GRAVITY],
+        budget={"steps": 512, "exam_every": 256, "exam_episodes": 2, "num_envs": 4, "cpus": 0.5, "dense": [1, 3]},
+        placement={"strategy": "SPREAD", "crew": {"size": 2, "cpus": 0.25}},
+        exam={"crew": 1},
+    )  # fmt: skip
+    here, there = Memory(), Memory()
+    experiment.run(spec, InProcess(), here, optuna_ask.ask)
+    player.run(spec, there, tmp_path)
+    assert encoded(there) == encoded(here)
 
 
 def test_ppo_on_ray_is_to_the_bit_ppo_in_this_process(player: Player, tmp_path: Path) -> None:

@@ -39,10 +39,10 @@ class Terms(NamedTuple):
 
 
 class Hands(NamedTuple):
-    """Who works beside a learner: its crew, and who takes its exams, if that is not the crew."""
+    """Who works beside a learner: its crew, and who takes its exams."""
 
     crew: Crew
-    exams: Exams | None = None
+    exams: Exams
 
 
 def hands(terms: Terms) -> Hands:
@@ -50,14 +50,14 @@ def hands(terms: Terms) -> Hands:
     own, exam = terms.crew, terms.exam
     crew = RayCrew(own, terms.needs[1], 1) if own else Alone()
     if not exam.crew:
-        return Hands(crew)
+        return Hands(crew, Exams(Alone()))  # an exam may come while the crew is at work
     examiners = RayCrew(exam.crew, terms.needs[1], 1 + own, bounded=False)
     return Hands(crew, Exams(examiners, exam.backlog))
 
 
 def dismiss(hands: Hands) -> None:
     """End all who work beside the learner."""
-    for crew in (hands.crew, hands.exams and hands.exams.crew):
+    for crew in (hands.crew, hands.exams.crew):
         if isinstance(crew, RayCrew):
             crew.close()
 
