@@ -77,6 +77,17 @@ def test_what_the_shell_runs_reaches_rigorl_as_it_was_said(plain: Order) -> None
     ]
 
 
+def test_a_path_that_is_said_here_means_the_same_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    said = ["", "x", "/x", "~/x", "s3://b/x"]
+    assert [order.absolute(p) for p in said] == ["", f"{tmp_path}/x", "/x", "~/x", "s3://b/x"]
+    urls = ["", "sqlite:///j.db", "sqlite:////x/j.db", "postgresql://host/db"]
+    whole = [f"sqlite:///{tmp_path}/j.db", "sqlite:////x/j.db", "postgresql://host/db"]
+    assert [order.whole(url) for url in urls] == ["", *whole]
+
+
 def test_what_is_not_given_is_left_to_the_nodes(plain: Order) -> None:
     bare = plain._replace(home="")
     assert shlex.split(order.entrypoint(bare, {})) == shlex.split(

@@ -82,9 +82,9 @@ def _order(args: argparse.Namespace) -> Order:
         spec=spec,
         file=args.spec,
         changes=tuple(args.set),
-        journal=_whole(args.journal),
-        home=_absolute(home),
-        storage=_absolute(getattr(args, "storage", "")),
+        journal=order.whole(args.journal),
+        home=order.absolute(home),
+        storage=order.absolute(getattr(args, "storage", "")),
         mlflow=args.mlflow,
         accept_code=args.accept_code,
         shipped=tuple(args.shipped),
@@ -93,17 +93,6 @@ def _order(args: argparse.Namespace) -> Order:
         code=args.code,
         keep_on_head=args.keep_on_head,
     )
-
-
-def _absolute(path: str) -> str:
-    """Return a path that means the same there; `~` is read where it is used, by each node."""
-    return path if not path or "://" in path or path.startswith("~") else str(Path(path).absolute())
-
-
-def _whole(url: str) -> str:
-    """Return a journal's URL that means the same there, if it is a file."""
-    file = url.removeprefix("sqlite:///")
-    return url if file in (url, "") else f"sqlite:///{Path(file).absolute()}"
 
 
 def _check_what_is_here(wanted: Order) -> None:
@@ -171,11 +160,24 @@ def logs(args: argparse.Namespace) -> Talk:
             yield client.get_job_logs(known[-1].id).rstrip("\n")
             return DONE
         log.warning("the cluster knows no job of %r; what follows is from the journal", study)
-    with closing(opening.known_journal(args)) as journal:
+    with closing(_journal_to_come(args) if args.follow else opening.known_journal(args)) as journal:
         if not args.follow and study not in journal.names():
             raise IncompleteResults(_unknown(study, journal))
         yield from _lines(journal, study, follow=args.follow)
     return DONE
+
+
+def _journal_to_come(args: argparse.Namespace) -> SqlJournal:
+    """Open the journal, as soon as a driver has begun one."""
+    waited = False
+    while True:
+        try:
+            return opening.known_journal(args)
+        except IncompleteResults as error:
+            if not waited:
+                log.warning("%s; waiting for it", error)
+        waited = True
+        time.sleep(LOOK_S)
 
 
 def _lines(

@@ -84,6 +84,17 @@ class Order(NamedTuple):
         return sorted({name for name in agents if "." in name} | set(worlds))
 
 
+def absolute(path: str) -> str:
+    """Return a path that means the same there; `~` is read where it is used, by each node."""
+    return path if not path or "://" in path or path.startswith("~") else str(Path(path).absolute())
+
+
+def whole(url: str) -> str:
+    """Return a journal's URL that means the same there, if it is a file."""
+    file = url.removeprefix("sqlite:///")
+    return url if file in (url, "") else f"sqlite:///{Path(file).absolute()}"
+
+
 def attempt(id_: str, base: str) -> int:
     """Return which attempt of *base* the job *id_* is; 0 if none."""
     found = re.fullmatch(re.escape(base) + r"(?:-(\d+))?", id_)
