@@ -62,6 +62,9 @@ class RayCluster:
             else:
                 with closing(Actors(self.terms, self.stop, spare=1 if here else None)) as actors:
                     actors.play(agenda, record)
+        except (SystemError, KeyboardInterrupt):  # so comes out of Ray what a signal raises there
+            self.stop.end()
+            raise
         finally:
             if ours:
                 ray.shutdown()
