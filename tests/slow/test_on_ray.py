@@ -198,9 +198,9 @@ class Signalling(Told):
                 threading.Timer(self.again, os.kill, (os.getpid(), signal.SIGTERM)).start()
 
 
-def slow_study(checkpoint_every: int) -> Experiment:
+def slow_study(steps: int, checkpoint_every: int) -> Experiment:
     budget = {
-        "steps": 60,
+        "steps": steps,
         "exam_every": 5,
         "exam_episodes": 1,
         "checkpoint_every": checkpoint_every,
