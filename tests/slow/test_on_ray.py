@@ -15,14 +15,16 @@ import ray
 
 from conftest import TINY, tiny
 from rigorl import experiment
-from rigorl.errors import DivergedError, Stopped
+from rigorl.errors import DivergedError, SpecError, Stopped
 from rigorl.outside import optuna_ask
 from rigorl.outside.in_process import InProcess, Memory
 from rigorl.outside.journal import at_home
-from rigorl.outside.on_ray.cluster import QUIET, RayCluster
+from rigorl.outside.on_ray.cluster import QUIET, RayCluster, check_room
 from rigorl.outside.on_ray.tries import FAILURES
+from rigorl.outside.on_ray.worker import Terms
 from rigorl.outside.signals import Stop
 from rigorl.plan import Agenda
+from rigorl.resources import Needs
 from rigorl.spec import Experiment
 from rigorl.trial import Beat, Event, Report, Trial, Trouble
 
@@ -160,6 +162,26 @@ def test_a_worker_that_dies_each_time_is_given_up_and_the_others_go_on(
     assert journal.troubles()[0] in mishap.cause
     assert len(journal.troubles()) == FAILURES + 1
     assert not mishap.lasting
+
+
+@pytest.mark.parametrize(
+    ("terms", "words"),
+    [
+        ({"needs": (Needs(3),)}, r"cpus .* 3 are asked for and 2 are there.*budget.cpus"),
+        ({"needs": (Needs(1, gpus=0.5),)}, r"gpus .* 0.5 are asked for and 0 are.*budget.gpus"),
+        ({"needs": (Needs(memory=2**50),)}, r"memory .* 1.05e\+06 GiB are.*learner.memory"),
+        ({"needs": (Needs(resources={"arm": 1}),)}, r"arm .* and 0 are there.*learner.resources"),
+        ({"needs": (Needs(labels={"room": "a"}),)}, r"room: a is asked for .* none such"),
+        (
+            {"needs": (Needs(1), Needs(1), Needs(1)), "crew": 2},
+            r"3 are asked for by a learner and 2 others of its trial and 2 .*placement.crew",
+        ),
+        ({"needs": (Needs(1), Needs(1)), "strategy": "STRICT_SPREAD"}, "this machine is one node"),
+    ],
+)
+def test_what_this_machine_never_has_is_refused(terms: Any, words: str, tmp_path: Path) -> None:
+    with pytest.raises(SpecError, match=words):
+        check_room(Terms(tmp_path, **terms))
 
 
 def test_an_arm_after_another_finds_its_policies(tmp_path: Path) -> None:

@@ -56,7 +56,7 @@ class RayCluster:
         here = ours and not os.environ.get("RAY_ADDRESS")
         try:
             if here:
-                _check_room(self.terms)
+                check_room(self.terms)
             if agenda.searches:
                 tune.play(agenda, record, self.terms, self.stop)
             else:
@@ -109,7 +109,7 @@ def resources() -> dict[str, float]:
             ray.shutdown()
 
 
-def _check_room(terms: Terms) -> None:
+def check_room(terms: Terms) -> None:
     """Refuse what would wait for ever. A cluster may grow; this machine does not."""
     there = ray.cluster_resources()
     asked: Counter[str] = Counter()
