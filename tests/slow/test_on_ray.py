@@ -1,6 +1,9 @@
 """Ray keeps the cluster's promises: the same verdict, through deaths and mistakes, by each player."""
 
 import os
+import signal
+import threading
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
@@ -12,16 +15,18 @@ import ray
 
 from conftest import TINY, tiny
 from rigorl import experiment
-from rigorl.errors import DivergedError
+from rigorl.errors import DivergedError, SpecError, Stopped
 from rigorl.outside import optuna_ask
 from rigorl.outside.in_process import InProcess, Memory
 from rigorl.outside.journal import at_home
-from rigorl.outside.on_ray.cluster import QUIET, RayCluster
+from rigorl.outside.on_ray.cluster import QUIET, RayCluster, check_room
 from rigorl.outside.on_ray.tries import FAILURES
+from rigorl.outside.on_ray.worker import Terms
 from rigorl.outside.signals import Stop
 from rigorl.plan import Agenda
+from rigorl.resources import Needs
 from rigorl.spec import Experiment
-from rigorl.trial import Event, Trial, Trouble
+from rigorl.trial import Beat, Event, Report, Trial, Trouble
 
 pytestmark = pytest.mark.filterwarnings("default")
 GRAVITY = (("earth", 9.8), ("jupiter", 24.8))
@@ -61,6 +66,9 @@ class Player:
         how = spec.placement
         chosen = Chosen(home, spec.needs, how.strategy, spec.exam, how.crew.size, stop)
         return experiment.run(spec, chosen, journal, optuna_ask.ask)
+
+
+ACTORS = Player(searches=False)
 
 
 @pytest.fixture(params=[False, True], ids=["actors", "tune"])
@@ -134,7 +142,7 @@ def test_learners_that_share_minibatches_on_ray_make_the_same_as_one_in_turns(
     assert encoded(there) == encoded(here)
 
 
-def test_ppo_on_ray_is_to_the_bit_ppo_in_this_process(player: Player, tmp_path: Path) -> None:
+def test_ppo_on_ray_is_to_the_bit_ppo_in_this_process(tmp_path: Path) -> None:
     spec = tiny(
         arms={"ppo": {"agent": {"name": "ppo", "config": {"n_steps": 32, "epochs": 2}}}},
         tasks=[{"name": "pole", "env": "CartPole-v1"}],
@@ -142,7 +150,7 @@ def test_ppo_on_ray_is_to_the_bit_ppo_in_this_process(player: Player, tmp_path: 
     )
     here, there = Memory(), Memory()
     experiment.run(spec, InProcess(), here, optuna_ask.ask)
-    player.run(spec, there, tmp_path)
+    ACTORS.run(spec, there, tmp_path)
     assert encoded(there) == encoded(here)
 
 
@@ -161,14 +169,14 @@ def test_a_worker_that_dies_is_replaced_and_nothing_is_lost(player: Player, tmp_
     assert encoded(died) == encoded(whole)
 
 
-def test_a_bug_and_a_nan_are_named_and_the_others_go_on(player: Player, tmp_path: Path) -> None:
+def test_a_bug_and_a_nan_are_named_and_the_others_go_on(tmp_path: Path) -> None:
     arms = {
         "buggy": {"agent": {"name": "helpers.seeker", "config": {"raise_at": 3}}},
         "broken": {"agent": {"name": "helpers.seeker", "config": {"nan_at": 7}}},
         **TINY["arms"],
     }
     journal = Memory()
-    verdict = player.run(tiny(arms=arms), journal, tmp_path)
+    verdict = ACTORS.run(tiny(arms=arms), journal, tmp_path)
     assert verdict.arms["seeker"].complete
     causes = {mishap.arm: (mishap.cause, mishap.lasting) for mishap in verdict.failures}
     assert causes["buggy"][0].startswith("ZeroDivisionError: a bug at step 3 (helpers/seeker.py:")
@@ -193,9 +201,29 @@ def test_a_worker_that_dies_each_time_is_given_up_and_the_others_go_on(
     assert not mishap.lasting
 
 
-def test_an_arm_after_another_finds_its_policies(player: Player, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("terms", "words"),
+    [
+        ({"needs": (Needs(3),)}, r"cpus .* 3 are asked for and 2 are there.*budget.cpus"),
+        ({"needs": (Needs(1, gpus=0.5),)}, r"gpus .* 0.5 are asked for and 0 are.*budget.gpus"),
+        ({"needs": (Needs(memory=2**50),)}, r"memory .* 1.05e\+06 GiB are.*learner.memory"),
+        ({"needs": (Needs(resources={"arm": 1}),)}, r"arm .* and 0 are there.*learner.resources"),
+        ({"needs": (Needs(labels={"room": "a"}),)}, r"room: a is asked for .* none such"),
+        (
+            {"needs": (Needs(1), Needs(1), Needs(1)), "crew": 2},
+            r"3 are asked for by a learner and 2 others of its trial and 2 .*placement.crew",
+        ),
+        ({"needs": (Needs(1), Needs(1)), "strategy": "STRICT_SPREAD"}, "this machine is one node"),
+    ],
+)
+def test_what_this_machine_never_has_is_refused(terms: Any, words: str, tmp_path: Path) -> None:
+    with pytest.raises(SpecError, match=words):
+        check_room(Terms(tmp_path, **terms))
+
+
+def test_an_arm_after_another_finds_its_policies(tmp_path: Path) -> None:
     arms = {"placebo": {"after": "seeker", "agent": {"name": "frozen"}}, **TINY["arms"]}
-    verdict = player.run(tiny(arms=arms), Memory(), tmp_path)
+    verdict = ACTORS.run(tiny(arms=arms), Memory(), tmp_path)
     assert verdict.arms["placebo"].score == verdict.arms["seeker"].score
 
 
@@ -211,3 +239,54 @@ def test_a_report_that_differs_ends_the_run(
         journal.record([trial], [lie])
         with pytest.raises(DivergedError, match=trial.id):
             player.run(spec, journal, tmp_path / "second")
+
+
+class Signalling(Told):
+    """A journal at whose first report a signal comes, and then one more after so many seconds."""
+
+    def __init__(self, again: float | None = None) -> None:
+        super().__init__()
+        self.again, self.at = again, 0.0
+
+    def record(self, trials: Sequence[Trial], events: Sequence[Event]) -> None:
+        super().record(trials, events)
+        if not self.at and any(isinstance(event, Report) for event in events):
+            self.at = time.monotonic()
+            os.kill(os.getpid(), signal.SIGTERM)
+            if self.again is not None:
+                threading.Timer(self.again, os.kill, (os.getpid(), signal.SIGTERM)).start()
+
+
+def slow_study(steps: int, checkpoint_every: int) -> Experiment:
+    budget = {
+        "steps": steps,
+        "exam_every": 5,
+        "exam_episodes": 1,
+        "checkpoint_every": checkpoint_every,
+    }
+    agent = {"name": "helpers.seeker", "config": {"pause": 0.05}}
+    return tiny(arms={"x": {"agent": agent}}, budget=budget, seeds={"test": [0, 1, 2]})
+
+
+def stopped(player: Player, spec: Experiment, journal: Memory, home: Path) -> None:
+    stop = Stop()
+    with stop.listening(), pytest.raises(Stopped) as caught, stop.gently():
+        player.run(spec, journal, home, stop)
+    assert caught.value.signal == signal.SIGTERM
+
+
+def test_a_stop_waits_for_checkpoints_and_the_study_goes_on(player: Player, tmp_path: Path) -> None:
+    spec, journal, whole = slow_study(60, 20), Signalling(), Memory()
+    stopped(player, spec, journal, tmp_path)
+    last = {event.trial: event for event in journal.events if isinstance(event, Report | Beat)}
+    assert all(isinstance(event, Beat) and event.saved for event in last.values())
+    assert not any(isinstance(e, Report) and e.finished for e in journal.events)
+    verdict = player.run(spec, journal, tmp_path)
+    assert verdict == experiment.run(spec, InProcess(), whole, optuna_ask.ask)
+    assert encoded(journal) == encoded(whole)
+
+
+def test_the_second_signal_is_obeyed_at_once(player: Player, tmp_path: Path) -> None:
+    journal = Signalling(again=0.5)
+    stopped(player, slow_study(600, 600), journal, tmp_path)
+    assert time.monotonic() - journal.at < 15, "it waited for the end of its patience"

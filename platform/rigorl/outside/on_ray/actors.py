@@ -212,12 +212,8 @@ class Actors:
         if not waiting:
             time.sleep(TURN)
             return news
-        try:
-            ray.wait(waiting, timeout=TURN)
-            ready, _ = ray.wait(waiting, num_returns=len(waiting), timeout=0)
-        except (SystemError, KeyboardInterrupt):  # what a signal raises does not come out of Ray
-            self.stop.end()
-            raise
+        ray.wait(waiting, timeout=TURN)
+        ready, _ = ray.wait(waiting, num_returns=len(waiting), timeout=0)
         for one in ready:
             worker = by_news[one]
             try:

@@ -61,13 +61,16 @@ class RayCluster:
         here = ours and not os.environ.get("RAY_ADDRESS")
         try:
             if here:
-                _check_room(self.terms)
+                check_room(self.terms)
             shared.check(self.terms.storage)
             if agenda.searches:
                 tune.play(agenda, record, self.terms, self.stop)
             else:
                 with closing(Actors(self.terms, self.stop, spare=1 if here else None)) as actors:
                     actors.play(agenda, record)
+        except (SystemError, KeyboardInterrupt):  # so comes out of Ray what a signal raises there
+            self.stop.end()
+            raise
         finally:
             if ours:
                 ray.shutdown()
@@ -112,7 +115,7 @@ def resources() -> dict[str, float]:
             ray.shutdown()
 
 
-def _check_room(terms: Terms) -> None:
+def check_room(terms: Terms) -> None:
     """Refuse what would wait for ever. A cluster may grow; this machine does not."""
     there = ray.cluster_resources()
     asked: Counter[str] = Counter()
