@@ -4,8 +4,8 @@ BIN := .venv/bin
 # Tests that lose no power need no disk: a folder in memory, where there is one.
 MEMORY := $(if $(wildcard /dev/shm/.),/dev/shm,/tmp)
 
-.PHONY: setup quickstart test unit slow crash-short crash lint fix check bench bench-score \
-	bench-setup clean
+.PHONY: setup quickstart test unit slow crash-short crash everywhere lint fix check bench \
+	bench-score bench-setup clean
 
 setup: .venv/.ready
 
@@ -33,6 +33,10 @@ crash-short: setup
 
 crash: setup
 	OMP_NUM_THREADS=1 PYTHONPATH=tests TMPDIR=$(MEMORY) $(BIN)/python tests/crash/long.py
+
+# The quickstart as it is shipped, in one process, on local Ray, and on four nodes of which one dies.
+everywhere: setup
+	WHOLE=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/slow/test_everywhere.py
 
 lint: setup
 	$(BIN)/ruff format --check .
