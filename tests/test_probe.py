@@ -46,6 +46,7 @@ def test_what_was_left_is_found_and_cleared(tmp_path: Path) -> None:
 
 def test_a_disk_of_this_machine_does_not_outlast_it(monkeypatch: pytest.MonkeyPatch) -> None:
     told = """/dev/sda / ext4 rw 0 0
+/dev/sdb /shared ext4 rw 0 0
 server:/x /shared nfs4 rw 0 0
 tmpfs /shared/local tmpfs rw 0 0
 s3fs /bucket fuse.s3fs rw 0 0"""
