@@ -138,7 +138,7 @@ def test_a_node_that_is_lost_costs_nothing_but_time(cluster: Cluster, tmp_path: 
             killed.append(frail.node_id)
             cluster.remove_node(frail, allow_graceful=False)
 
-    stage = Stage(tmp_path, 3, {"budget": budget}, together=3, pause=0.03)
+    stage = Stage(tmp_path, 3, {"budget": budget}, together=3, pause=0.15)
     disturbed, whole = Heard(kill), Memory()
     found = stage.play([Needs(1, labels={"room": "lab"})], disturbed)
     assert {place.node for place in found[:3]} == {firm.node_id, frail.node_id}

@@ -1,6 +1,7 @@
 """A crew on Ray keeps its promises: the same results, whatever dies and wherever it sits."""
 
 import os
+import re
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -132,9 +133,9 @@ def test_a_member_that_is_killed_is_replaced_and_nothing_is_lost(
 @pytest.mark.parametrize(
     ("way", "cause"),
     [
-        ("kill", "killed (by SIGKILL, perhaps for want of memory) or crashed in native code"),
-        ("segfault", "killed (by SIGKILL, perhaps for want of memory) or crashed in native code"),
-        ("exit", "ended by itself, with exit code 3"),
+        ("kill", "it was killed from outside"),
+        ("segfault", "or native code crashed"),
+        ("exit", "its process ended itself with exit code 3"),
     ],
 )
 def test_an_item_that_always_kills_is_given_up_in_words(
@@ -143,7 +144,7 @@ def test_an_item_that_always_kills_is_given_up_in_words(
     item = Deadly(tmp_path / "tally", times=99, way=way)
     error, _, later = stage.play(scenes.said, scenes.survive, item)
     assert type(error) is CrewError
-    assert "must outlive its item, but 3 died of the same one: its process " in str(error)
+    assert "must outlive its item, but 3 died of the same one: it" in str(error)
     assert cause in str(error)
     assert item.tally.stat().st_size == TRIES
     assert later == 3
@@ -215,7 +216,7 @@ def test_a_crew_whose_members_cannot_start_says_so(
     with RayCrew(2, SMALL) as crew:
         with pytest.raises(CrewError, match="the last one could not start, 3 times: ") as caught:
             crew.submit(abs, -3).result(30)
-        assert "it failed at once (OSError: no such library)" in str(caught.value)
+        assert "it could not begin: OSError: no such library" in str(caught.value)
         with pytest.raises(CrewError, match="could not start"):
             crew.submit(abs, -3)
 
@@ -256,7 +257,7 @@ def test_a_node_that_is_lost_in_mid_item_costs_time_and_no_result(
     own_then, member_then, (death,) = ray.get(waiting, timeout=60)
     assert own_then == own
     assert member_then not in {own, member}
-    assert death.startswith(("its node was lost", "it could not be reached"))
+    assert re.match(r"its node .* was lost", death)
     stage.close()
 
 

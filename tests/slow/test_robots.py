@@ -3,6 +3,7 @@
 import resource
 import subprocess
 import sys
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -88,5 +89,5 @@ def test_steps_leave_no_memory_behind() -> None:
             envs.step(action_EA)
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
-    first = [use() for _ in range(2)][-1]
-    assert use() - first < 1_000, "KiB"
+    used = [use() for _ in range(5)][1:]  # whoever else lives in this process may grow once
+    assert min(after - before for before, after in pairwise(used)) < 100, "KiB"

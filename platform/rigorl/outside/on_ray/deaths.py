@@ -7,8 +7,10 @@ crashes, which of its lines called it.
 
 import faulthandler
 import re
+import socket
+from collections.abc import Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import ray
 import ray._private.state
@@ -26,6 +28,8 @@ COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 HEX = re.compile(r"\b(?:0x)?[0-9a-f]{16,}\b")
 LONGEST = 400
 """Characters that are kept of what others say."""
+REACH = 2.0
+"""Seconds in which a node that lives takes up a connection."""
 FRAMES = 3
 """Frames of a native crash that are told, the innermost first."""
 OURS = f"{Path(ray.__file__).parent}/"
@@ -99,7 +103,10 @@ def _process(error: died.ActorDiedError | died.WorkerCrashedError, last_words: s
         return Death(f"it could not begin: {_raised(text)}")
     if getattr(error, "preempted", False):
         return _node(where, "preempted")
-    return _told(text) or Death(_killed(where, last_words))
+    told = _told(text)
+    if told is None and not last_words and _lost_its_node(_actor(error)):
+        return _node(where, "no connection")
+    return told or Death(_killed(where, last_words))
 
 
 def _told(text: str) -> Death | None:
@@ -122,13 +129,39 @@ def _told(text: str) -> Death | None:
 
 def _unreachable(error: died.ActorUnavailableError, last_words: str) -> Death:
     """Tell a worker that is gone from a node that is: Ray itself knows only after a while."""
-    known = {}
-    if ray.is_initialized() and error.actor_id:
-        known = ray._private.state.actors(error.actor_id)  # noqa: SLF001  without its dashboard
+    known = _actor(error)
     where = known.get("Address", {}).get("IPAddress", "")
-    if known.get("State") in ("DEAD", "RESTARTING") or known.get("NumRestarts") or last_words:
+    over = known.get("State") in ("DEAD", "RESTARTING") or known.get("NumRestarts")
+    if last_words or (over and not _lost_its_node(known)):
         return Death(_killed(where, last_words))
     return _node(where, "no connection")
+
+
+def _actor(error: BaseException) -> dict[str, Any]:
+    """Return what Ray knows of the actor that *error* is about."""
+    id_ = getattr(error, "actor_id", None)
+    if not id_ or not ray.is_initialized():
+        return {}
+    found: dict[str, Any] = ray._private.state.actors(id_)  # noqa: SLF001  without its dashboard
+    return found
+
+
+def _lost_its_node(known: Mapping[str, Any]) -> bool:
+    """Say whether nobody answers where Ray's own process on the actor's node should."""
+    id_ = known.get("Address", {}).get("NodeID")
+    for node in ray.nodes() if id_ else ():
+        if node["NodeID"] == id_:
+            at = node["NodeManagerAddress"], node["NodeManagerPort"]
+            return not (node["Alive"] and _answers(at))
+    return False
+
+
+def _answers(at: tuple[str, int]) -> bool:
+    try:
+        socket.create_connection(at, timeout=REACH).close()
+    except OSError:
+        return False
+    return True
 
 
 def _node(where: str, why: str) -> Death:
