@@ -90,7 +90,7 @@ def run(spec: Experiment, cluster: Any, journal: SqlJournal) -> float:
 
 
 def ours(trials: int, home: Path) -> float:
-    terms = Terms(home / "trials", (Needs(SHARE),))
+    terms = Terms(str(home / "trials"), (Needs(SHARE),))
     with closing(at_home(home)) as journal, closing(Actors(terms, Stop(), spare=1)) as actors:
         for n in count():
             run(study(f"warm-{n}", 2 * AT_ONCE, SECONDS), Warm(actors), journal)
@@ -158,7 +158,7 @@ def our_tune(trials: int, home: Path) -> float:
 
 def reports(wanted: int, home: Path, *, mirrored: bool = False) -> Result:
     """Return the reports a second between the first and the last in the journal."""
-    terms = Terms(home / "trials", (Needs(SHARE),))
+    terms = Terms(str(home / "trials"), (Needs(SHARE),))
     spec = study("reports", REPORTERS, 0.0, wanted // REPORTERS)
     with closing(at_home(home)) as journal, closing(Actors(terms, Stop(), spare=1)) as actors:
         run(study("warm", REPORTERS, SECONDS), Warm(actors), journal)
