@@ -34,7 +34,7 @@ question: Does it go on from where it was stopped?
 arms:
   plain: {agent: {name: helpers.seeker, config: {rate: 0.02, pause: 0.02}}}
 tasks: [{name: half, env: "helpers.worlds:Target-v0"}]
-budget: {steps: 400, exam_every: 100, exam_episodes: 1, checkpoint_every: 100}
+budget: {steps: 800, exam_every: 100, exam_episodes: 1, checkpoint_every: 100}
 seeds: {test: [0, 1]}
 """
 

@@ -23,6 +23,8 @@ from rigorl.spec import Experiment
 
 EVERY_TABLE, EVERY_LINE = 1.0, 5.0
 """Seconds between two looks, on a terminal and elsewhere."""
+FIRST_LINE = 2.0
+"""Seconds until the first line: a short study is told of as well."""
 FRESH = 60.0
 """Seconds since the last sign of life after which a trial no longer counts as running."""
 MEMORY = 20.0
@@ -83,8 +85,12 @@ class Progress:
 
     def _follow(self) -> None:
         if not self.console.is_terminal:
-            while not self._stop.wait(EVERY_LINE):
-                with suppress(JournalError):  # the driver says it
+            with suppress(JournalError):  # the driver says it
+                self._look()  # a rate needs two
+            wait = FIRST_LINE
+            while not self._stop.wait(wait):
+                wait = EVERY_LINE
+                with suppress(JournalError):
                     self._tell(self._line())
             return
         with Live(console=self.console, auto_refresh=False, transient=True) as live:
