@@ -123,12 +123,13 @@ class Actors:
         """Play until all is settled, or a signal asked for the end and it is time."""
         while not self.stop.is_due([w.bundle for w in self.workers if w.bundle and w.heard]):
             if not self.stop.asked:
-                self._ask(agenda)
-                self._hand_out()
+                self._employ(agenda)
                 self._let_go()
             if agenda.over:
                 return
             news = self._hear()
+            if not self.stop.asked:
+                self._employ(agenda)  # nobody waits for the journal
             news.add(*self.waits.news())
             if news.events:
                 record(news.trials, news.events)
@@ -140,6 +141,14 @@ class Actors:
         """End all of them. What they have is saved, or it is played again."""
         while self.workers:
             self.workers.pop().end()
+
+    def _employ(self, agenda: Agenda) -> None:
+        self._ask(agenda)
+        for worker in self.workers:
+            if not self.line:
+                return
+            if worker.is_free:
+                worker.take(self.line.popleft())
 
     def _ask(self, agenda: Agenda) -> None:
         """Take bundles as long as there is hope for actors, and ask for these."""
@@ -178,13 +187,6 @@ class Actors:
         options, group = placing.options(self.terms.needs, self.terms.strategy)
         maker = ray.remote(Player).options(max_restarts=0, **options)
         self.workers.append(Worker(maker.remote(self.terms), group))
-
-    def _hand_out(self) -> None:
-        for worker in self.workers:
-            if not self.line:
-                return
-            if worker.is_free:
-                worker.take(self.line.popleft())
 
     def _let_go(self) -> None:
         """End actors that are not needed: those not yet there, and those that wait for long."""
