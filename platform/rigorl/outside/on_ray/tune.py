@@ -5,6 +5,7 @@ settled. It neither chooses nor stops nor saves anything: the agenda says what c
 a bundle knows its own bars, and a run finds its own checkpoint by its trial's id.
 """
 
+import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from tempfile import TemporaryDirectory
@@ -16,6 +17,7 @@ from ray.tune.search import Searcher
 from rigorl.errors import RigorlError
 from rigorl.outside.on_ray import placing
 from rigorl.outside.on_ray.deaths import Death
+from rigorl.outside.on_ray.nodes import nodes, trials_at_once
 from rigorl.outside.on_ray.tries import Tries
 from rigorl.outside.on_ray.waits import Waits
 from rigorl.outside.on_ray.worker import (
@@ -33,6 +35,12 @@ from rigorl.plan import Agenda
 from rigorl.trial import Bundle, Event, Trial
 
 Record = Callable[[Sequence[Trial], Sequence[Event]], None]
+ASKED = "TUNE_MAX_PENDING_TRIALS_PG"
+"""Actors that Tune asks for before the first of them is there: one, where it is given a searcher,
+unless this says more. An actor that is free by then takes the bundle, and that one is ended half
+started: trials shorter than its start would be played one after another."""
+FEW = 2
+"""Of those, at least: an autoscaler is to see that they are wanted."""
 NOTHING = {"order": b""}
 """What is played in place of a bundle that was given up: Tune goes on with it."""
 
@@ -77,7 +85,7 @@ class Ask(Searcher):  # type: ignore[misc]
         self.agenda, self._record, self.stop, self.waits = agenda, record, stop, waits
         self.playing: dict[str, Bundle] = {}
         self.heard: set[str] = set()
-        """Those of them that have said something: Tune asks for one more than it can play."""
+        """Those of them that have said something: Tune asks for more than it can play."""
         self.error: RigorlError | None = None
 
     def suggest(self, trial_id: str) -> Any:
@@ -211,6 +219,8 @@ def _room(storage: str) -> Iterator[str]:
 def _play(agenda: Agenda, record: Record, terms: Terms, stop: Stop, writes: str) -> None:
     ask = Ask(agenda, record, stop, Waits(terms.needs, terms.strategy))
     room = tune.PlacementGroupFactory(**placing.group_of(terms.needs, terms.strategy))
+    fit = trials_at_once(terms.needs, terms.strategy, nodes(), free=True)
+    os.environ[ASKED] = str(max(FEW, fit))
     player = tune.with_parameters(Player, terms=terms)
     tune.Tuner(
         tune.with_resources(player, room),
