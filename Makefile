@@ -23,13 +23,13 @@ test: unit slow crash-short
 unit: setup
 	OMP_NUM_THREADS=1 TMPDIR=$(MEMORY) $(BIN)/python -m pytest -n 2 --dist worksteal
 
-# The real Ray, MLflow and peers.
+# The real Ray, MLflow and peers. Files go side by side, for they wait more than they work.
 slow: setup
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/slow
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 3 --dist loadfile tests/slow
 
 # Killed at every point, and once by everything else; the long table takes a quarter of an hour.
 crash-short: setup
-	OMP_NUM_THREADS=1 TMPDIR=$(MEMORY) $(BIN)/python -m pytest tests/crash
+	OMP_NUM_THREADS=1 TMPDIR=$(MEMORY) $(BIN)/python -m pytest -n 2 tests/crash
 
 crash: setup
 	OMP_NUM_THREADS=1 PYTHONPATH=tests TMPDIR=$(MEMORY) $(BIN)/python tests/crash/long.py
