@@ -2,20 +2,25 @@
 
     python play_trials.py ours|bare|tune|our-tune TRIALS
     python play_trials.py reports|mirror REPORTS
+    python play_trials.py submit TIMES
 
 Twenty play at a time. `ours` and `bare`, which is tasks of Ray and nothing else, find their
 processes warm; Tune, bare or as we use it, cannot, so the start of its actors is in its time.
-`reports` makes as many reports as it can, `mirror` does so while MLflow is shown them.
+`reports` makes as many reports as it can, `mirror` does so while MLflow is shown them. `submit`
+sends a study to a cluster that has played one already, and waits for its first report.
 """
 
 import json
 import os
+import statistics
+import subprocess
 import sys
 import tempfile
 import time
 from collections import deque
 from collections.abc import Sequence
 from contextlib import closing
+from functools import partial
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -25,6 +30,7 @@ import ray
 from ray import tune
 from ray.tune.search.basic_variant import BasicVariantGenerator
 
+from helpers.heads import head
 from rigorl import experiment
 from rigorl.outside import optuna_ask
 from rigorl.outside.journal import SqlJournal, at_home
@@ -185,22 +191,52 @@ def _behind(mirror: Mirror, journal: SqlJournal, spec: Experiment) -> int:
     return sum(row.seq > shown[row.report.trial] for row in journal.rows(study=spec.name))
 
 
+FIRST = """
+name: first-{n}
+question: How long is the way to the first step?
+arms: {{ppo: {{agent: {{name: ppo, config: {{n_steps: 8, minibatch: 8}}}}}}}}
+tasks: [{{name: pole, env: CartPole-v1}}]
+budget: {{steps: 16, exam_every: 8, exam_episodes: 1, exam_horizon: 1}}
+seeds: {{test: [0]}}
+"""
+
+
+def submit(times: int, home: Path) -> Result:
+    """Return the median of the seconds from `rigorl submit` to the first report, of PPO.
+
+    That comes after 8 steps, an update and an exam: the first step itself is a little earlier.
+    """
+    seconds = []
+    with head(os.environ) as cluster:
+        for n in range(times + 1):
+            spec = home / f"first-{n}.yaml"
+            spec.write_text(FIRST.format(n=n))
+            words = [str(spec), "--address", cluster.address, "--home", str(home), "--keep-on-head"]
+            start = time.time()
+            command = [sys.executable, "-m", "rigorl", "submit", *words, "--mlflow", "none"]
+            subprocess.run([*command, "--wait"], check=True, stdout=subprocess.DEVNULL)
+            with closing(at_home(home)) as journal:
+                seconds.append(journal.rows(study=f"first-{n}")[0].at / 1000 - start)
+    return {"seconds": statistics.median(seconds[1:])}  # the cluster is warm by then
+
+
+def on_ray(who: str, number: int, home: Path) -> Result:
+    started = connect()
+    try:
+        if who in ("reports", "mirror"):
+            return reports(number, home, mirrored=who == "mirror")
+        players = {"ours": ours, "bare": bare, "tune": plain_tune, "our-tune": our_tune}
+        return {"seconds": players[who](number, home)}
+    finally:
+        if started:
+            ray.shutdown()
+
+
 def main(words: Sequence[str]) -> None:
     who, number = words[0], int(words[1])
     with tempfile.TemporaryDirectory(dir=HERE, prefix=".trials-") as folder:  # /tmp may be memory
         home = Path(folder)
-        started = connect()
-        try:
-            match who:
-                case "reports" | "mirror":
-                    result = reports(number, home, mirrored=who == "mirror")
-                case _:
-                    players = {"ours": ours, "bare": bare, "tune": plain_tune, "our-tune": our_tune}
-                    result = {"seconds": players[who](number, home)}
-        finally:
-            if started:
-                ray.shutdown()
-    print(json.dumps(result))
+        print(json.dumps((submit if who == "submit" else partial(on_ray, who))(number, home)))
 
 
 if __name__ == "__main__":
