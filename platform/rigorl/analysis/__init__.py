@@ -4,9 +4,10 @@ statistics.py  point estimates over seeds and tasks, and how far to trust them
 continual.py   what learning a sequence of tasks did to an agent
 curves.py      the reports of a trial as arrays; final scores of an arm as a matrix
 scale.py       what counts as 0 and 1 on each task
+seeds.py       what luck adds to the score of whoever was best on the seeds it was chosen by
 verdict.py     the whole statistical argument, in one function
 
 Letters that end a name tell its shape, one an axis: S seeds, T tasks, N evaluations (exams
 of one trial, in their order), L evaluations after a task was learned, K stages, R resamples,
-B blocks of a window's length; X and Y are the seeds of one arm and of another.
+B blocks of a window's length, C candidates; X and Y are the seeds of one arm and of another.
 """
