@@ -10,7 +10,8 @@ from conftest import tiny
 from rigorl import plan, search
 from rigorl.outside import optuna_ask
 from rigorl.search import Outcome, Standing
-from rigorl.spec import Budget, Choice, Integer, Prune, Real, Search
+from rigorl.space import Choice, Integer, Real
+from rigorl.spec import Budget, Prune, Search
 from rigorl.trial import Failure, Report, Score, Trial
 
 SPEC = tiny(

@@ -15,7 +15,8 @@ import msgspec
 
 from rigorl.convert import convert
 from rigorl.errors import SpecError, UnknownAgent, nearest
-from rigorl.spec import AgentSpec, Arm, Choice, Experiment
+from rigorl.space import Choice
+from rigorl.spec import AgentSpec, Arm, Experiment
 from rigorl.tasks.envs import try_out, world_spec
 from rigorl.tasks.world import Policy, World, WorldSpec
 

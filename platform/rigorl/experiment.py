@@ -11,7 +11,7 @@ the same command again is the resume.
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
-from rigorl import contract, crash, plan, search
+from rigorl import contract, crash, plan, search, space
 from rigorl.analysis.verdict import Verdict, judge
 from rigorl.plan import Agenda, Story
 from rigorl.search import NEWBORN, Outcome, Standing
@@ -181,7 +181,7 @@ def _hunt(
         for number in sorted(set(numbers) - proposed.keys()):
             if ask is None:
                 return  # nobody to ask: what is not yet proposed stays open
-            proposed[number] = ask(how, number, told) if number else _as_it_comes(spec.arms[arm])
+            proposed[number] = _given(spec.arms[arm], number) or ask(how, number, told)
             journal.propose(spec.name, search_id, number, proposed[number])
         bars = search.bars(how.prune, told, last_rung)
         bundles = [
@@ -200,11 +200,15 @@ def _hunt(
         chosen[arm] = winner.config
 
 
-def _as_it_comes(arm: Arm) -> Config:
-    """Return the settings that *arm* would have without a search: the first candidate."""
+def _given(arm: Arm, number: int) -> Config | None:
+    """Return candidate *number* if no sampler is asked: the arm as it comes, or one named."""
     assert arm.search is not None  # noqa: S101
+    named = ({}, *arm.search.enqueue)
+    if number >= len(named):
+        return None
     config = contract.configure(arm.agent)
-    return {name: getattr(config, name) for name in arm.search.space}
+    as_it_comes = {name: getattr(config, name) for name in arm.search.space}
+    return space.reduced(arm.search.space, {**as_it_comes, **named[number]})
 
 
 def _tune(spec: Experiment, arm: str, chosen: Mapping[str, Config], config: Config) -> list[Trial]:

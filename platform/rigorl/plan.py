@@ -102,6 +102,10 @@ def search_id(spec: Experiment, arm: str, chosen: Mapping[str, Config]) -> str:
     search = spec.arms[arm].search
     assert search is not None  # noqa: S101
     how = [search.space, search.generation, search.seed, search.prune]
+    later = {"sampler": "tpe", "enqueue": (), "constraints": ()}
+    how += [
+        [key, said] for key, default in later.items() if (said := getattr(search, key)) != default
+    ]
     before = {name: config for name, config in chosen.items() if name != arm}
     return fingerprint([spec.name, arm, how, trials(spec, arm, "tune", before, spec.seeds.tune)])
 

@@ -128,8 +128,13 @@ class Waiting(Struct, frozen=True, kw_only=True, tag="waiting"):
 
 
 Event = Start | Report | Failure | Beat | Trouble | Waiting
-LATER: dict[str, Any] = {"engine": "auto", "vary": {}, "diverged": 0.01}
-"""Fields that `TaskSpec` has had since rigorl 0.1 was first used, and their defaults."""
+LATER: tuple[tuple[set[str], dict[str, Any]], ...] = (
+    ({"env"}, {"engine": "auto", "vary": {}, "diverged": 0.01}),
+    ({"kind", "low", "high", "log"}, {"when": {}, "levels": None}),
+    ({"kind", "of"}, {"when": {}}),
+)
+"""Fields that tasks and dimensions have had since rigorl 0.1 was first used, and their defaults,
+after those that they always had."""
 
 
 def fingerprint(what: Any) -> str:
@@ -139,12 +144,13 @@ def fingerprint(what: Any) -> str:
 
 
 def _without_later(content: Any) -> Any:
-    """Return *content* as it was before tasks had more fields, where these say nothing.
+    """Return *content* as it was before some parts had more fields, where these say nothing.
 
     What was played before they came is still known by its name.
     """
     if isinstance(content, dict):
-        later = LATER if content.keys() >= LATER.keys() else {}
+        kinds = (new for old, new in LATER if content.keys() >= old | new.keys())
+        later = next(kinds, {})
         return {
             key: _without_later(value)
             for key, value in content.items()

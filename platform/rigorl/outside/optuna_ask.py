@@ -8,6 +8,7 @@ questions, so there is no study to be locked, restored or left with trials that 
 import math
 import warnings
 from collections.abc import Mapping, Sequence
+from itertools import islice
 from typing import Any
 
 import optuna
@@ -19,9 +20,11 @@ from optuna.distributions import (
 )
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
+from rigorl.errors import SpecError
 from rigorl.search import Outcome
 from rigorl.seeds import integer
-from rigorl.spec import Choice, Integer, Real, Search, Space
+from rigorl.space import Choice, Integer, Over, Real, Space, counts, fits, grid, ordered, reduced
+from rigorl.spec import Search
 
 Config = Mapping[str, Any]
 STATES = {
@@ -29,22 +32,80 @@ STATES = {
     "pruned": TrialState.PRUNED,
     "failed": TrialState.FAIL,
 }
+TRIES = 100
+"""So often a candidate that breaks a law is drawn again."""
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 
 
 def ask(search: Search, number: int, told: Sequence[Outcome]) -> Config:
-    """Return candidate *number* of *search*, a value for each dimension of its space."""
-    space = distributions(search.space)
+    """Return candidate *number* of *search*, a value for each dimension that counts.
+
+    What breaks a law of the search is drawn again.
+    """
+    if search.sampler == "grid":
+        return next(islice(filter(search.keeps, grid(search.space)), _drawn(search, number), None))
+    for again in range(TRIES):
+        config = _suggest(search, number, told, again)
+        if search.keeps(config):
+            return config
+    raise SpecError(
+        f"a sampler must find what `constraints` allow, but {search.sampler} has found nothing in "
+        f"{TRIES} tries; loosen them, or tighten the space"
+    )
+
+
+def _drawn(search: Search, number: int) -> int:
+    """Return how many candidates were drawn before: the arm as it comes was not, nor `enqueue`."""
+    return number - 1 - len(search.enqueue)
+
+
+def _suggest(search: Search, number: int, told: Sequence[Outcome], again: int) -> Config:
+    study = optuna.create_study(direction="maximize", sampler=_sampler(search, number, again))
+    if search.sampler == "qmc":
+        return _point(study, search.space, _drawn(search, number) + again * search.candidates)
+    study.add_trials([_told(o, search.space) for o in told if fits(search.space, o.config)])
+    return _values(study.ask(), search.space)
+
+
+def _point(study: optuna.Study, space: Space, n: int) -> Config:
+    """Return point *n* of a sequence that fills the space, whether all of it counts or not."""
+    whole = distributions(space)
+    first = {
+        name: over.of[0] if isinstance(over, Choice) else over.low for name, over in space.items()
+    }
+    study.add_trial(create_trial(value=0.0, params=first, distributions=whole))  # says what to fill
+    for _ in range(n):
+        study.ask(whole)
+    return reduced(space, study.ask(whole).params)
+
+
+def _values(trial: optuna.Trial, space: Space) -> Config:
+    """Ask *trial* for each dimension that counts, those that others hang on first."""
+    config: dict[str, Any] = {}
+    for name in ordered(space):
+        if counts(space[name], config):
+            config[name] = _suggested(trial, name, space[name])
+    return {name: config[name] for name in space if name in config}
+
+
+def _sampler(search: Search, number: int, again: int) -> optuna.samplers.BaseSampler:
+    seed = integer(search.seed, "sampler", number, *([again] if again else []))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-        sampler = optuna.samplers.TPESampler(
-            seed=integer(search.seed, "sampler", number),
-            multivariate=True,
-            n_startup_trials=search.generation,  # after one generation there is something to go by
-        )
-    study = optuna.create_study(direction="maximize", sampler=sampler)
-    study.add_trials([_told(o, space) for o in told if _fits(o.config, search.space)])
-    return dict(study.ask(space).params)
+        match search.sampler:
+            case "random":
+                return optuna.samplers.RandomSampler(seed)
+            case "qmc":
+                return optuna.samplers.QMCSampler(scramble=True, seed=integer(search.seed, "qmc"))
+            case "gp":
+                return optuna.samplers.GPSampler(seed=seed, n_startup_trials=search.generation)
+            case _:
+                return optuna.samplers.TPESampler(
+                    seed=seed,
+                    multivariate=True,
+                    group=any(over.when for over in search.space.values()),
+                    n_startup_trials=search.generation,  # then there is something to go by
+                )
 
 
 def distributions(space: Space) -> dict[str, BaseDistribution]:
@@ -52,7 +113,7 @@ def distributions(space: Space) -> dict[str, BaseDistribution]:
     return {name: _distribution(over) for name, over in space.items()}
 
 
-def _distribution(over: Real | Integer | Choice) -> BaseDistribution:
+def _distribution(over: Over) -> BaseDistribution:
     match over:
         case Real(low=low, high=high, log=log):
             return FloatDistribution(low, high, log=log)
@@ -62,22 +123,23 @@ def _distribution(over: Real | Integer | Choice) -> BaseDistribution:
             return CategoricalDistribution(of)
 
 
-def _fits(config: Config, space: Space) -> bool:
-    """The first candidate is the arm as it comes, which may lie outside the space."""
-    return all(
-        config[name] in over.of
-        if isinstance(over, Choice)
-        else isinstance(config[name], int | float) and over.low <= config[name] <= over.high
-        for name, over in space.items()
-    )
+def _suggested(trial: optuna.Trial, name: str, over: Over) -> Any:
+    match over:
+        case Real(low=low, high=high, log=log):
+            return trial.suggest_float(name, low, high, log=log)
+        case Integer(low=low, high=high, log=log):
+            return trial.suggest_int(name, low, high, log=log)
+        case Choice(of=of):
+            return trial.suggest_categorical(name, of)
 
 
-def _told(outcome: Outcome, space: dict[str, BaseDistribution]) -> FrozenTrial:
+def _told(outcome: Outcome, space: Space) -> FrozenTrial:
+    """Return *outcome* in Optuna's words."""
     finite = {rung: v for rung, v in outcome.values.items() if math.isfinite(v)}
     return create_trial(
         state=STATES[outcome.state],
         value=outcome.value if outcome.state == "finished" else None,
         params=dict(outcome.config),
-        distributions=space,
+        distributions=distributions({name: space[name] for name in outcome.config}),
         intermediate_values=finite,
     )

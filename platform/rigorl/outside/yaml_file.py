@@ -7,9 +7,9 @@ from typing import Any
 
 import yaml
 
-from rigorl import spec
 from rigorl.convert import convert
 from rigorl.errors import SpecError
+from rigorl.space import Over
 from rigorl.spec import Arm, Experiment
 
 
@@ -92,9 +92,9 @@ def parse(raw: Any) -> Experiment:
 def _space(arm: Any, at: str) -> None:
     """Check a search space one dimension at a time, so that the address is a whole one."""
     search = arm.get("search") if isinstance(arm, dict) else None
-    space = search.get("space") if isinstance(search, dict) else None
-    for name, over in space.items() if isinstance(space, dict) else ():
-        convert(over, spec.Real | spec.Integer | spec.Choice, f"{at}.{name}")
+    dimensions = search.get("space") if isinstance(search, dict) else None
+    for name, over in dimensions.items() if isinstance(dimensions, dict) else ():
+        convert(over, Over, f"{at}.{name}")
 
 
 def _change(raw: Any, change: str) -> None:
