@@ -11,8 +11,8 @@ import pytest
 from conftest import TINY, tiny
 from rigorl import plan
 from rigorl.analysis.curves import Curve, final_ST, normalise
-from rigorl.analysis.statistics import iqm, probability_of_improvement
-from rigorl.analysis.verdict import Estimate, Verdict, judge
+from rigorl.analysis.statistics import Estimate, iqm, probability_of_improvement
+from rigorl.analysis.verdict import Verdict, judge
 from rigorl.errors import IncompleteResults
 from rigorl.spec import Experiment
 from rigorl.trial import Failure, Report, Score, Trial

@@ -9,9 +9,12 @@ the same command again is the resume.
 """
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
 
 from rigorl import contract, crash, plan, search, space
+from rigorl.analysis.tuning import Hunt
 from rigorl.analysis.verdict import Verdict, judge
 from rigorl.plan import Agenda, Story
 from rigorl.search import NEWBORN, Outcome, Standing
@@ -25,6 +28,15 @@ Ask = Callable[[Search, int, Sequence[Outcome]], Config]
 
 Record = Callable[[Sequence[Trial], Sequence[Event]], None]
 """What happened to these trials."""
+
+
+class Found(NamedTuple):
+    """What searches have come to so far."""
+
+    chosen: dict[str, Config]
+    """The configuration of each arm that has one; none of its own for one that does not search."""
+    hunts: dict[str, list[Outcome]]
+    """The candidates of each arm that searches, in their order."""
 
 
 class Cluster(Protocol):
@@ -52,9 +64,9 @@ class Journal(Protocol):
 
 def run(spec: Experiment, cluster: Cluster, journal: Journal, ask: Ask) -> Verdict:
     """Answer the question that *spec* asks. Run again, it does only what is not yet done."""
-    chosen: dict[str, Config] = {}
-    cluster.play(Agenda(list(_stories(spec, chosen, journal, ask))), journal.record)
-    return _judge(spec, chosen, journal)
+    found = Found({}, {})
+    cluster.play(Agenda(list(_stories(spec, found, journal, ask))), journal.record)
+    return _judge(spec, found, journal)
 
 
 def codes(spec: Experiment) -> dict[str, str]:
@@ -67,26 +79,24 @@ def codes(spec: Experiment) -> dict[str, str]:
 
 def verdict(spec: Experiment, journal: Journal) -> Verdict:
     """Return the verdict as far as it can be given from what was played so far."""
-    chosen: dict[str, Config] = {}
-    for story in _stories(spec, chosen, journal, None):
+    found = Found({}, {})
+    for story in _stories(spec, found, journal, None):
         for wave in story.waves:
             if any(trial.phase == "tune" for bundle in wave for trial in bundle.trials):
                 break  # the arm's choice is still open
-    return _judge(spec, chosen, journal, settled=False)
+    return _judge(spec, found, journal, settled=False)
 
 
 def left(spec: Experiment, journal: Journal) -> dict[str, list[Bundle]]:
     """Return the next wave of each story, as far as it is known: what is played or may be."""
-    chosen: dict[str, Config] = {}
-    found: dict[str, list[Bundle]] = {}
-    for story in _stories(spec, chosen, journal, None):
-        found[story.name] = next((list(wave) for wave in story.waves if wave), [])
-    return found
+    return {
+        story.name: next((list(wave) for wave in story.waves if wave), [])
+        for story in _stories(spec, Found({}, {}), journal, None)
+    }
 
 
-def _judge(
-    spec: Experiment, chosen: Mapping[str, Config], journal: Journal, *, settled: bool = True
-) -> Verdict:
+def _judge(spec: Experiment, found: Found, journal: Journal, *, settled: bool = True) -> Verdict:
+    chosen = found.chosen
     trials = plan.random_trials(spec)
     for arm in chosen:
         trials += plan.trials(spec, arm, "test", chosen, spec.seeds.test)
@@ -96,12 +106,36 @@ def _judge(
         known = {**known, **_orphans(trials, known)}
     ids = {trial.id for trial in trials}
     failures = {id_: why for id_ in ids & known.keys() if (why := known[id_].failure)}
-    return judge(spec, chosen, trials, journal.reports(ids), failures)
+    hunts = {
+        arm: _numbers(spec, arm, chosen, outcomes, known)
+        for arm, outcomes in found.hunts.items()
+        if arm in chosen
+    }
+    return judge(spec, chosen, trials, journal.reports(ids), failures, hunts)
 
 
-def _stories(
-    spec: Experiment, chosen: dict[str, Config], journal: Journal, ask: Ask | None
-) -> Iterator[Story]:
+def _numbers(
+    spec: Experiment,
+    arm: str,
+    chosen: Mapping[str, Config],
+    outcomes: Sequence[Outcome],
+    known: Mapping[str, Standing],
+) -> Hunt:
+    """Return what the search of *arm* came upon, in numbers; its winner is in *chosen*."""
+    exams = plan.trials(spec, arm, "test", chosen, spec.seeds.test)
+    standings = [known.get(trial.id, NEWBORN) for trial in exams]
+    test = [s.values[max(s.values)] for s in standings if s.finished]
+    whole = len(spec.tasks) * spec.budget.steps * len(spec.seeds.tune)
+    return Hunt(
+        states=[outcome.state for outcome in outcomes],
+        steps=[outcome.steps for outcome in outcomes],
+        whole=whole,
+        scores_CS=np.array([o.by_seed for o in outcomes if o.state == "finished"]),
+        test_S=np.array(test if len(test) == len(exams) else []),
+    )
+
+
+def _stories(spec: Experiment, found: Found, journal: Journal, ask: Ask | None) -> Iterator[Story]:
     """Tell one story an arm, and one of what acting at random earns.
 
     Arms come after those that they build on, and searches, which are the longest, first.
@@ -109,9 +143,9 @@ def _stories(
     for arm in sorted(spec.arms, key=lambda arm: (_depth(spec, arm), not spec.arms[arm].search)):
         waits = {before for before in (spec.arms[arm].after,) if before}
         if arm in _needed_for_tuning(spec):
-            tune = _on_tuning_seeds(spec, arm, chosen, journal)
+            tune = _on_tuning_seeds(spec, arm, found.chosen, journal)
             yield Story(f"{arm}:tune", frozenset(waits | _tunes(waits)), tune)
-        waves = _arm(spec, arm, chosen, journal, ask)
+        waves = _arm(spec, arm, found, journal, ask)
         searches = spec.arms[arm].search is not None
         yield Story(arm, frozenset(waits | _tunes(waits)), waves, searches)
     yield Story(":random", frozenset(), _random(spec, journal))
@@ -149,16 +183,17 @@ def _random(spec: Experiment, journal: Journal) -> Iterator[list[Bundle]]:
 
 
 def _arm(
-    spec: Experiment, arm: str, chosen: dict[str, Config], journal: Journal, ask: Ask | None
+    spec: Experiment, arm: str, found: Found, journal: Journal, ask: Ask | None
 ) -> Iterator[list[Bundle]]:
-    """Tell how *arm* is tuned and goes to the exam. Its choice is written into *chosen*."""
+    """Tell how *arm* is tuned and goes to the exam. Its choice is written into *found*."""
+    chosen = found.chosen
     after = spec.arms[arm].after
     if after is not None and after not in chosen:
         return  # the search of that arm found nothing
     if spec.arms[arm].search is None:
         chosen[arm] = {}
     else:
-        yield from _hunt(spec, arm, chosen, journal, ask)
+        yield from _hunt(spec, arm, found, journal, ask)
         if arm not in chosen:
             return
     exams = plan.trials(spec, arm, "test", chosen, spec.seeds.test)
@@ -167,14 +202,15 @@ def _arm(
 
 
 def _hunt(
-    spec: Experiment, arm: str, chosen: dict[str, Config], journal: Journal, ask: Ask | None
+    spec: Experiment, arm: str, found: Found, journal: Journal, ask: Ask | None
 ) -> Iterator[list[Bundle]]:
-    """Tell the search of *arm*, a generation a wave, and write its winner into *chosen*."""
+    """Tell the search of *arm*, a generation a wave, and write what it comes to into *found*."""
+    chosen = found.chosen
     how, search_id = spec.arms[arm].search, plan.search_id(spec, arm, chosen)
     assert how is not None  # noqa: S101
     last_rung = search.rungs(spec.budget, len(spec.tasks)) - 1
     proposed = dict(journal.proposed(search_id))
-    told: list[Outcome] = []
+    told = found.hunts[arm] = []
     while len(told) < how.candidates:
         first = len(told)
         numbers = range(first, min(first + how.generation, how.candidates))

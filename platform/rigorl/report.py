@@ -7,7 +7,8 @@ from typing import Any
 
 import msgspec
 
-from rigorl.analysis.verdict import ArmVerdict, Estimate, Pair, Verdict
+from rigorl.analysis.statistics import Estimate
+from rigorl.analysis.verdict import ArmVerdict, Pair, Verdict
 
 MEASURES = {
     "acc": "mean score at the end (ACC)",
@@ -32,6 +33,8 @@ def markdown(verdict: Verdict) -> str:
     if any(arm.continual for arm in verdict.arms.values()):
         parts.append(_continual(verdict))
     parts += [_list("Compared", map(_pair, verdict.pairs))]
+    if any(arm.tuning for arm in verdict.arms.values()):
+        parts.append(_tunings(verdict))
     chosen = {name: arm.config for name, arm in verdict.arms.items() if arm.config}
     parts.append(_list("Chosen on tuning seeds", [f"{n}: {_config(c)}" for n, c in chosen.items()]))
     parts.append(_list("Failed", failures(verdict)))
@@ -90,6 +93,25 @@ def _continual(verdict: Verdict) -> str:
         for name in names
     ]
     return table(["over the sequence of tasks", *told], rows)
+
+
+def _tunings(verdict: Verdict) -> str:
+    """Return what searches found: the best of many on its own seeds is not what it is worth."""
+    found = {name: arm.tuning for name, arm in verdict.arms.items() if arm.tuning}
+    rows = [
+        [
+            name,
+            f"{t.finished} + {t.pruned} + {t.failed}",
+            _n(t.tuned),
+            _estimate(t.test) if t.test else "-",
+            _estimate(t.gap) if t.gap else "-",
+            "-" if t.luck is None else _n(t.luck),
+            f"{t.steps:,} ({t.saved:,} saved)" if t.saved else f"{t.steps:,}",
+        ]
+        for name, t in found.items()
+    ]
+    head = ["search", "finished + pruned + failed", "best on tuning seeds", "on test seeds [95 %]"]
+    return table([*head, "gap [95 %]", "of it, luck", "steps"], rows)
 
 
 def _window(name: str) -> str:

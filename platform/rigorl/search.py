@@ -36,6 +36,10 @@ class Outcome(NamedTuple):
     config: Config
     state: State
     values: Mapping[int, float]
+    by_seed: tuple[float, ...] = ()
+    """Value of each seed at the last rung that all have reached."""
+    steps: int = 0
+    """Environment steps made on all seeds together, as far as regular exams tell."""
 
     @property
     def value(self) -> float:
@@ -85,7 +89,18 @@ def judge(
         state = "pruned"
     elif all(standing.finished for standing in standings):
         state = "finished"
-    return Outcome(config, state, values)
+    by_seed = tuple(s.values[max(values)] for s in standings) if values else ()
+    steps = sum(_steps(trial, s) for trial, s in zip(trials, standings, strict=True))
+    return Outcome(config, state, values, by_seed, steps)
+
+
+def _steps(trial: Trial, standing: Standing) -> int:
+    """Return the environment steps that *trial* made up to its last regular exam, or failure."""
+    budget, failure = trial.budget, standing.failure
+    each = rungs(budget, 1)
+    stage, rung = divmod(max(standing.values, default=-1), each)
+    made = stage * budget.steps + min((rung + 1) * budget.exam_every, budget.steps)
+    return max(made, failure.stage * budget.steps + failure.step) if failure else made
 
 
 def mean(values: Sequence[float]) -> float:

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
+from msgspec import Struct
 from numpy.typing import ArrayLike, NDArray
 
 Array = NDArray[np.float64]
@@ -23,6 +24,22 @@ class Interval(NamedTuple):
     point: float
     low: float
     high: float
+
+
+class Estimate(Struct, frozen=True):
+    """A number over seeds, with its interval. All None where a seed has no such number.
+
+    `seeds` counts those that have one.
+    """
+
+    point: float | None
+    low: float | None
+    high: float | None
+    seeds: int
+
+    @classmethod
+    def of(cls, interval: Interval, seeds: int) -> "Estimate":
+        return cls(*interval, seeds)
 
 
 def iqms(scores_RST: Array) -> Array:

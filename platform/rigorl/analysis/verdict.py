@@ -7,6 +7,7 @@ two arms with the same scores the same interval.
 
 from collections.abc import Mapping, Sequence
 from itertools import combinations
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -16,7 +17,8 @@ from numpy.typing import NDArray
 from rigorl.analysis import statistics
 from rigorl.analysis.curves import Curve, final_ST, last, normalise
 from rigorl.analysis.scale import Scale, ends, measure
-from rigorl.analysis.statistics import Interval, iqms, means
+from rigorl.analysis.statistics import Estimate, iqms, means
+from rigorl.analysis.tuning import Hunt, Tuning, tuning
 from rigorl.seeds import stream
 from rigorl.spec import Experiment
 from rigorl.trial import Failure, Phase, Report, Trial
@@ -24,18 +26,6 @@ from rigorl.trial import Failure, Phase, Report, Trial
 Array = NDArray[np.float64]
 FEW = 5
 """With fewer seeds an interval is little more than the range that was seen."""
-
-
-class Estimate(Struct, frozen=True):
-    """A number over seeds, with its interval. All None where a seed has no such number.
-
-    `seeds` counts those that have one.
-    """
-
-    point: float | None
-    low: float | None
-    high: float | None
-    seeds: int
 
 
 class ArmScore(Struct, frozen=True, kw_only=True):
@@ -75,6 +65,8 @@ class ArmVerdict(Struct, frozen=True, kw_only=True):
     """None also if a scale that it needs is missing."""
     continual: dict[str, Estimate] = {}
     """With several tasks: each number of `continual.summary`, the mean over seeds."""
+    tuning: Tuning | None = None
+    """What its search found; None without one, or while there is no winner."""
 
 
 class Pair(Struct, frozen=True, kw_only=True):
@@ -114,6 +106,7 @@ class _Evidence(NamedTuple):
     reports: Mapping[str, Sequence[Report]]
     failures: Mapping[str, Failure]
     scales: Mapping[str, Scale]
+    hunts: Mapping[str, Hunt]
 
     def luck(self, what: str) -> np.random.SeedSequence:
         return stream(0, self.spec.name, "bootstrap", what)
@@ -141,15 +134,17 @@ def judge(
     trials: Sequence[Trial],
     reports: Mapping[str, Sequence[Report]],
     failures: Mapping[str, Failure],
+    hunts: Mapping[str, Hunt] = MappingProxyType({}),
 ) -> Verdict:
     """Return the verdict on *spec*, as far as *reports* support one.
 
     *chosen* holds the configuration of each arm that has one, *trials* the test trials of
     those arms and all trials that measure scales; *reports* and *failures* go by trial id,
     reports in the order of their making. Order of trials, arms and keys does not matter.
+    *hunts* holds what searches came upon.
     """
     scales = measure(spec, chosen, trials, reports)
-    evidence = _Evidence(spec, chosen, trials, reports, failures, scales)
+    evidence = _Evidence(spec, chosen, trials, reports, failures, scales, hunts)
     arms = {arm: _arm(evidence, arm) for arm in spec.arms}
     complete = [arm for arm in arms if arms[arm].complete]
     return Verdict(
@@ -178,6 +173,7 @@ def _arm(evidence: _Evidence, arm: str) -> ArmVerdict:
         returns=_returns(evidence, arm) if complete else {},
         score=_score(evidence, arm) if complete else None,
         continual=_continual(evidence, arm) if complete else {},
+        tuning=tuning(evidence.hunts[arm], evidence.luck("gap")) if arm in evidence.hunts else None,
     )
 
 
@@ -205,7 +201,9 @@ def _returns(evidence: _Evidence, arm: str) -> dict[str, Estimate]:
     returns_ST = evidence.returns_ST(arm)
     luck = evidence.luck("returns")
     return {
-        task.name: _estimate(statistics.interval(returns_ST[:, [t]], means, luck), len(returns_ST))
+        task.name: Estimate.of(
+            statistics.interval(returns_ST[:, [t]], means, luck), len(returns_ST)
+        )
         for t, task in enumerate(evidence.spec.tasks)
     }
 
@@ -216,8 +214,8 @@ def _score(evidence: _Evidence, arm: str) -> ArmScore | None:
         return None
     luck, seeds = evidence.luck("score"), len(scores_ST)
     return ArmScore(
-        iqm=_estimate(statistics.interval(scores_ST, iqms, luck), seeds),
-        mean=_estimate(statistics.interval(scores_ST, means, luck), seeds),
+        iqm=Estimate.of(statistics.interval(scores_ST, iqms, luck), seeds),
+        mean=Estimate.of(statistics.interval(scores_ST, means, luck), seeds),
     )
 
 
@@ -234,7 +232,7 @@ def _continual(evidence: _Evidence, arm: str) -> dict[str, Estimate]:
         values_S1 = np.array([[values[name]] for values in by_seed])
         defined = int(np.isfinite(values_S1).sum())
         estimates[name] = (
-            _estimate(statistics.interval(values_S1, means, luck), defined)
+            Estimate.of(statistics.interval(values_S1, means, luck), defined)
             if defined == len(by_seed)
             else Estimate(None, None, None, defined)
         )
@@ -250,12 +248,8 @@ def _pair(evidence: _Evidence, a: str, b: str) -> Pair:
     if a_score_ST is not None and b_score_ST is not None:
         luck = evidence.luck("difference")
         between = statistics.difference(a_score_ST, b_score_ST, iqms, luck)
-        difference = _estimate(between, len(a_ST))
-    return Pair(a=a, b=b, improvement=_estimate(improvement, len(a_ST)), difference=difference)
-
-
-def _estimate(interval: Interval, seeds: int) -> Estimate:
-    return Estimate(interval.point, interval.low, interval.high, seeds)
+        difference = Estimate.of(between, len(a_ST))
+    return Pair(a=a, b=b, improvement=Estimate.of(improvement, len(a_ST)), difference=difference)
 
 
 def _notes(evidence: _Evidence, arms: Mapping[str, ArmVerdict]) -> list[str]:

@@ -1,0 +1,77 @@
+"""What a search found, on the seeds it chose by and on others, and what it spent."""
+
+from collections import Counter
+from typing import Literal, NamedTuple
+
+import numpy as np
+from msgspec import Struct
+from numpy.typing import NDArray
+
+from rigorl.analysis import statistics
+from rigorl.analysis.seeds import winners_curse
+from rigorl.analysis.statistics import Estimate, means
+
+Array = NDArray[np.float64]
+State = Literal["finished", "pruned", "failed", "open"]
+
+
+class Hunt(NamedTuple):
+    """The candidates of a search as numbers: in their order, but for `scores_CS`.
+
+    `scores_CS` holds those that finished, candidate x seed, and `test_S` the winner on test seeds:
+    both in what the search maximised.
+    """
+
+    states: list[State]
+    steps: list[int]
+    """Environment steps that each candidate made, on all seeds together."""
+    whole: int
+    """Those of a candidate that finishes."""
+    scores_CS: Array
+    test_S: Array
+
+
+class Tuning(Struct, frozen=True, kw_only=True):
+    """What a search found and spent. All scores are in what it maximised."""
+
+    candidates: int
+    finished: int
+    pruned: int
+    failed: int
+    tuned: float
+    """The winner's mean over the seeds that it was chosen by: the best of many, so too good."""
+    test: Estimate | None
+    """Its mean over test seeds; None if one of them is missing."""
+    gap: Estimate | None
+    """The first minus the second."""
+    luck: float | None
+    """How large a gap to expect: `seeds.winners_curse`. None where one cannot know."""
+    steps: int
+    """Environment steps that all candidates made, those that were pruned or failed included."""
+    saved: int
+    """Steps that pruned candidates did not make."""
+
+
+def tuning(hunt: Hunt, luck: statistics.Luck) -> Tuning:
+    """Return what *hunt* found. Its intervals are over test seeds alone."""
+    counts = Counter(hunt.states)
+    curse = winners_curse(hunt.scores_CS)
+    test = gap = None
+    if len(hunt.test_S):
+        n, tuned = len(hunt.test_S), curse.tuned
+        over = statistics.interval(hunt.test_S[:, None], means, luck)
+        test = Estimate.of(over, n)
+        gap = Estimate(tuned - over.point, tuned - over.high, tuned - over.low, n)
+    pruned = [n for n, state in zip(hunt.steps, hunt.states, strict=True) if state == "pruned"]
+    return Tuning(
+        candidates=len(hunt.states),
+        finished=counts["finished"],
+        pruned=counts["pruned"],
+        failed=counts["failed"],
+        tuned=curse.tuned,
+        test=test,
+        gap=gap,
+        luck=curse.tuned - curse.test if np.isfinite(curse.test) else None,
+        steps=sum(hunt.steps),
+        saved=sum(hunt.whole - made for made in pruned),
+    )
