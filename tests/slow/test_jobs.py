@@ -1,5 +1,6 @@
 """A study on a cluster that somebody started: sent once, followed, stopped, taken up again."""
 
+import http.server
 import json
 import os
 import re
@@ -234,6 +235,33 @@ def test_what_is_not_a_cluster_of_this_ray_is_told_in_words(
     monkeypatch.setattr(ray, "__version__", "2.59.0")
     with pytest.raises(JobError, match=r"runs Ray 2\.60\.0 and this is 2\.59\.0"):
         jobs.connect(cluster.address)
+
+
+class Gateway(http.server.BaseHTTPRequestHandler):
+    """Has nobody behind it."""
+
+    def do_GET(self) -> None:
+        self.send_response(503)
+        self.end_headers()
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+def test_a_gateway_without_a_head_is_one_that_does_not_answer(
+    cluster: Head, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It may come back: who follows asks again."""
+    with http.server.HTTPServer(("127.0.0.1", 0), Gateway) as gateway:
+        threading.Thread(target=gateway.serve_forever, daemon=True).start()
+        url = f"http://127.0.0.1:{gateway.server_port}"
+        with pytest.raises(JobError, match="but nothing does at http://127"):
+            jobs.connect(url)
+        client = jobs.connect(cluster.address)
+        monkeypatch.setattr(client, "_address", url)
+        with pytest.raises(jobs.Unreachable):
+            jobs.info(client, "rigorl-slow")
+        gateway.shutdown()
 
 
 def test_another_rigorl_is_refused_and_ours_travels_with_a_module_of_the_persons(
