@@ -14,6 +14,7 @@ knows one side of Ray, so that what the house asks of it is small and said once.
     tries    what died, and whether it is tried again
     waits    what has been asked for, and is not given
     placing  what a trial needs, in Ray's words
+    amounts  what Ray says that a node has, in ours, without Ray
     nodes    what is there, and free
     deaths   why a process is gone, in words
 
@@ -22,6 +23,7 @@ A cluster that somebody else started is spoken with over Ray's Jobs API:
     order     what a study sends there, and
     refusals  what must hold first, both without Ray
     probe     what looks at the cluster from the inside
+    dashboard what answers at its address
     jobs      speaks with it from the outside
     tail      reads what a job prints
 """
