@@ -142,6 +142,35 @@ def test_learners_that_share_minibatches_on_ray_make_the_same_as_one_in_turns(
     assert encoded(there) == encoded(here)
 
 
+class Killed(Exception):  # noqa: N818
+    pass
+
+
+class Late(Memory):
+    """A journal that takes its time with the first report, and whose driver then dies."""
+
+    def record(self, trials: Sequence[Trial], events: Sequence[Event]) -> None:
+        if any(isinstance(event, Report) for event in events) and not self.told:
+            time.sleep(2.0)
+            raise Killed
+        super().record(trials, events)
+
+
+def test_what_was_told_while_the_driver_was_late_is_not_lost_with_it(
+    player: Player, tmp_path: Path
+) -> None:
+    budget = {"steps": 200, "exam_every": 5, "exam_episodes": 1, "checkpoint_every": 5}
+    agent = {"name": "helpers.seeker", "config": {"pause": 0.01}}
+    spec = tiny(arms={"x": {"agent": agent}}, budget=budget, seeds={"test": [0]})
+    late, again, whole = Late(), Memory(), Memory()
+    with pytest.raises(Exception, match=r"^$|Killed"):  # Tune wraps it
+        player.run(spec, late, tmp_path)
+    assert list(tmp_path.glob("*/checkpoint-*")), "it was ahead"
+    player.run(spec, again, tmp_path)
+    experiment.run(spec, InProcess(), whole, optuna_ask.ask)
+    assert encoded(again) == encoded(whole)
+
+
 def test_ppo_on_ray_is_to_the_bit_ppo_in_this_process(tmp_path: Path) -> None:
     spec = tiny(
         arms={"ppo": {"agent": {"name": "ppo", "config": {"n_steps": 32, "epochs": 2}}}},

@@ -14,7 +14,7 @@ from rigorl.outside.in_process import Alone, pulses
 from rigorl.outside.on_ray.crew import RayCrew
 from rigorl.outside.on_ray.deaths import Death, cause, last_words, leave_words
 from rigorl.resources import ExamSpec, Needs, Strategy
-from rigorl.trial import Bundle, Event, Failure
+from rigorl.trial import Beat, Bundle, Event, Failure
 
 TOGETHER = 0.05
 """Seconds for which what happens may be held back, to be told at once with what follows."""
@@ -79,10 +79,22 @@ def tell(order: bytes, terms: Terms, hands: Hands) -> Generator[bytes]:
         words.unlink(missing_ok=True)
 
 
+def is_saved(told: bytes) -> bool:
+    """Say whether what is *told* ends at a checkpoint."""
+    *_, last = events(told)
+    return isinstance(last, Beat) and last.saved
+
+
 def death(error: BaseException, terms: Terms, bundle: Bundle) -> Death:
-    """Return what the worker of *bundle* died of, by what Ray says and by what it left behind."""
+    """Return what the worker of *bundle* died of, by what Ray says and by what it left behind.
+
+    What it left is taken away: the next one may die before it can leave anything.
+    """
     words = _words(terms, bundle)
-    return cause(error, last_words(words) if words else "")
+    said = last_words(words) if words else ""
+    if words and said:
+        words.unlink(missing_ok=True)
+    return cause(error, said)
 
 
 def _words(terms: Terms, bundle: Bundle) -> Path | None:
