@@ -149,7 +149,9 @@ def test_what_never_fits_is_said(
     needs: list[Needs], strategy: Strategy, nodes: list[Node], said: str
 ) -> None:
     assert never(needs, strategy, nodes) == said
-    assert short_of(needs, strategy, nodes) == (f"never: {said}" if said else "")
+    assert short_of(needs, strategy, nodes) == (
+        f"waits for nodes that are not there: {said}" if said else ""
+    )
 
 
 def busy(total: Needs, *free: Needs) -> list[Node]:
@@ -312,7 +314,7 @@ def test_words_and_numbers_agree(needs: list[Needs], strategy: Strategy, nodes: 
     assert bool(never(needs, strategy, nodes)) == (trials_at_once(needs, strategy, nodes) == 0)
     now = trials_at_once(needs, strategy, nodes, free=True)
     assert bool(short_of(needs, strategy, nodes)) == (now == 0)
-    assert short_of(needs, strategy, nodes).startswith("never: ") == bool(
+    assert short_of(needs, strategy, nodes).startswith("waits for nodes that") == bool(
         never(needs, strategy, nodes)
     )
 

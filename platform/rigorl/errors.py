@@ -54,7 +54,14 @@ class TrialFailed(RigorlError):  # noqa: N818
 
 
 class CrewError(RigorlError):
-    """A member of a trial's crew was lost at work. Taken up again, the trial goes on."""
+    """A member of a trial's crew was lost at work. Taken up again, the trial goes on.
+
+    `node_lost`: with its node, so through no fault of the trial.
+    """
+
+    def __init__(self, message: str, *, node_lost: bool = False) -> None:
+        super().__init__(message)
+        self.node_lost = node_lost
 
 
 class StorageError(RigorlError):

@@ -215,7 +215,7 @@ def said(crew: Crew, function: Callable[[Any], Any], item: Any) -> tuple[Any, ..
     return error, str(error and error.__cause__), crew.submit(abs, -3).result()
 
 
-def nodes(crew: Any, item: Deadly) -> tuple[str, str, list[str]]:
+def nodes(crew: Any, item: Deadly) -> tuple[str, str, list[Any]]:
     """Return the node of the trial, of the member that did the work in the end, and all deaths."""
     future = crew.submit(survive, item)
     jobs = list(crew._open)

@@ -1,6 +1,7 @@
 """A crew on Ray keeps its promises: the same results, whatever dies and wherever it sits."""
 
 import os
+import pickle
 import re
 import time
 from collections.abc import Callable, Iterator
@@ -19,7 +20,10 @@ from rigorl.errors import CrewError, TrialFailed
 from rigorl.outside.in_process import Alone
 from rigorl.outside.on_ray import crew as on_ray
 from rigorl.outside.on_ray.cluster import QUIET
-from rigorl.outside.on_ray.crew import AHEAD, TRIES, RayCrew
+from rigorl.outside.on_ray.crew import AHEAD, RayCrew
+from rigorl.outside.on_ray.deaths import Death
+from rigorl.outside.on_ray.items import LOSSES, TRIES, Job, of_deaths
+from rigorl.outside.on_ray.parcel import pack
 from rigorl.resources import Needs
 
 pytestmark = pytest.mark.filterwarnings("default")
@@ -221,6 +225,35 @@ def test_a_crew_whose_members_cannot_start_says_so(
             crew.submit(abs, -3)
 
 
+def test_a_member_that_no_node_can_take_is_not_waited_for_for_ever(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(on_ray, "SEATED", 0.3)
+    with RayCrew(1, Needs(cpus=0.25, resources={"nowhere": 1})) as crew:
+        words = r"3 times: it was not there after 0.3 s; maybe no node has room for it; mend"
+        with pytest.raises(CrewError, match=words):
+            crew.submit(abs, -3).result(30)
+
+
+def test_members_that_are_lost_with_their_nodes_are_no_fault_of_an_item() -> None:
+    job, lost, killed = Job(pack((abs, -3))), Death("x", node_lost=True), Death("y")
+    job.deaths = [lost] * LOSSES + [killed] * (TRIES - 1)
+    assert not job.is_given_up
+    for more in (lost, killed):
+        job.deaths.append(more)
+        assert job.is_given_up
+        job.deaths.pop()
+
+
+def test_what_members_died_of_is_said_first_and_once() -> None:
+    lost = Death("its node n was lost", node_lost=True)
+    found = of_deaths(CrewError("one was not heard"), [lost, lost])
+    assert str(found) == "a member of its crew is gone: its node n was lost; so one was not heard"
+    assert pickle.loads(pickle.dumps(found)).node_lost  # noqa: S301
+    assert str(of_deaths(found, [lost])) == str(found)
+    assert not of_deaths(found, [lost, Death("killed")]).node_lost
+
+
 def test_members_with_a_half_share_a_gpu(cluster: Cluster) -> None:
     member = {"CPU": 0.25, "GPU": 0.5}
     stage = Stage({"CPU": 0.25}, member, member, how="STRICT_PACK")
@@ -257,7 +290,8 @@ def test_a_node_that_is_lost_in_mid_item_costs_time_and_no_result(
     own_then, member_then, (death,) = ray.get(waiting, timeout=60)
     assert own_then == own
     assert member_then not in {own, member}
-    assert re.match(r"its node .* was lost", death)
+    assert re.match(r"its node .* was lost", death.words)
+    assert death.node_lost
     stage.close()
 
 
