@@ -15,7 +15,8 @@ from ray.cluster_utils import Cluster
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
 from helpers import crew as scenes
-from helpers.crew import Deadly
+from helpers import mishaps
+from helpers.mishaps import Deadly
 from rigorl.errors import CrewError, TrialFailed
 from rigorl.outside.in_process import Alone
 from rigorl.outside.on_ray import crew as on_ray
@@ -125,7 +126,7 @@ def test_a_member_that_is_killed_is_replaced_and_nothing_is_lost(
     stage: Stage, tmp_path: Path
 ) -> None:
     item = Deadly(tmp_path / "tally", times=TRIES - 1)
-    before, survived, others, after = stage.play(scenes.among_others, item)
+    before, survived, others, after = stage.play(mishaps.among_others, item)
     assert item.tally.stat().st_size == TRIES
     assert others == [i * i for i in range(8)]
     assert survived["pid"] not in {where["pid"] for where in before}
@@ -146,7 +147,7 @@ def test_an_item_that_always_kills_is_given_up_in_words(
     way: str, cause: str, stage: Stage, tmp_path: Path
 ) -> None:
     item = Deadly(tmp_path / "tally", times=99, way=way)
-    error, _, later = stage.play(scenes.said, scenes.survive, item)
+    error, _, later = stage.play(mishaps.said, mishaps.survive, item)
     assert type(error) is CrewError
     assert "must outlive its item, but 3 died of the same one: it" in str(error)
     assert cause in str(error)
@@ -156,7 +157,7 @@ def test_an_item_that_always_kills_is_given_up_in_words(
 
 def test_a_mistake_comes_out_as_itself_and_is_not_tried_again(stage: Stage, tmp_path: Path) -> None:
     tally = tmp_path / "tally"
-    error, where, later = stage.play(scenes.said, scenes.diverge, tally)
+    error, where, later = stage.play(mishaps.said, mishaps.diverge, tally)
     assert type(error) is TrialFailed
     assert str(error) == "loss must be finite, but is nan; lower the rate"
     assert "in diverge" in where
@@ -167,22 +168,22 @@ def test_a_mistake_comes_out_as_itself_and_is_not_tried_again(stage: Stage, tmp_
 @pytest.mark.parametrize(
     ("function", "kind", "words"),
     [
-        (scenes.be_peculiar, RuntimeError, "PeculiarError: 1 and 1"),
-        (scenes.answer_unreadably, ValueError, "not a number"),
-        (scenes.answer_nothing_that_travels, TypeError, "lock"),
+        (mishaps.be_peculiar, RuntimeError, "PeculiarError: 1 and 1"),
+        (mishaps.answer_unreadably, ValueError, "not a number"),
+        (mishaps.answer_nothing_that_travels, TypeError, "lock"),
     ],
 )
 def test_what_does_not_travel_is_a_mistake_of_its_item(
     function: Callable[[Any], Any], kind: type[Exception], words: str, stage: Stage
 ) -> None:
-    error, _, later = stage.play(scenes.said, function, "1")
+    error, _, later = stage.play(mishaps.said, function, "1")
     assert type(error) is kind
     assert words in str(error)
     assert later == 3
 
 
 def test_what_is_shared_and_cannot_be_read_is_a_mistake_too(stage: Stage) -> None:
-    error, where, later = stage.play(scenes.share_unreadable)
+    error, where, later = stage.play(mishaps.share_unreadable)
     assert "not a number" in str(error) + where
     assert not isinstance(error, CrewError)
     assert later == 3
@@ -216,7 +217,7 @@ def test_nothing_is_left_of_a_crew_whose_trial_is_killed(cluster: Cluster) -> No
 def test_a_crew_whose_members_cannot_start_says_so(
     cluster: Cluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(on_ray, "Member", scenes.Stillborn)
+    monkeypatch.setattr(on_ray, "Member", mishaps.Stillborn)
     with RayCrew(2, SMALL) as crew:
         with pytest.raises(CrewError, match="the last one could not start, 3 times: ") as caught:
             crew.submit(abs, -3).result(30)
@@ -280,10 +281,10 @@ def test_a_node_that_is_lost_in_mid_item_costs_time_and_no_result(
     cluster: Cluster, tmp_path: Path
 ) -> None:
     stage = Stage({"CPU": 0.25}, {"CPU": 0.25}, how="STRICT_SPREAD")
-    own, member, _ = stage.play(scenes.nodes, Deadly(tmp_path / "none", times=0), size=1)
+    own, member, _ = stage.play(mishaps.nodes, Deadly(tmp_path / "none", times=0), size=1)
     cluster.add_node(**NODE)
     item = Deadly(tmp_path / "tally", times=1, way="wait")
-    waiting = stage.trial.play.remote(scenes.nodes, 1, SMALL, item)
+    waiting = stage.trial.play.remote(mishaps.nodes, 1, SMALL, item)
     _until(item.tally.exists)
     (lost,) = (node for node in cluster.worker_nodes if node.node_id == member)
     cluster.remove_node(lost, allow_graceful=False)
