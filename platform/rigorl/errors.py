@@ -47,10 +47,12 @@ class IncompleteResults(RigorlError):  # noqa: N818
 class TrialFailed(RigorlError):  # noqa: N818
     """A trial ended in nonsense; trying it again would end the same way.
 
-    `place` is the stage and step of what failed, if that is not where the trial stands.
+    `place` is the stage and step of what failed, if that is not where the trial stands; of
+    several that are played in lockstep, `trial` is the one whose exam failed.
     """
 
     place: tuple[int, int] | None = None
+    trial: str = ""
 
 
 class CrewError(RigorlError):
