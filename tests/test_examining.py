@@ -120,15 +120,16 @@ def test_a_candidate_ends_at_the_same_place(bars: dict[int, float]) -> None:
 
 @pytest.mark.parametrize("config", [{}, {"nan_at": 5}])
 @pytest.mark.parametrize("crew", [Alone, Late])
+@pytest.mark.parametrize("at", [1, 3])
 def test_of_several_seeds_the_first_to_fail_is_told_whatever_the_others_did(
-    config: dict[str, Any], crew: Callable[[], Crew]
+    config: dict[str, Any], crew: Callable[[], Crew], at: int
 ) -> None:
-    """The exam of the first fails where the second has not begun, who may fail as well."""
+    """An exam of the first one or of the second, who may fail in learning too."""
     bundle = Bundle(trials=(trial(0), trial(1, config)))
-    whole = list(play(bundle, Failing(Alone(), 1), None))
-    found = told(bundle, Hiding(crew(), 1), 100)
+    whole = list(play(bundle, Failing(Alone(), at), None))
+    found = told(bundle, Hiding(crew(), at), 100)
     assert _failures(found) == _failures(whole)
-    assert [event.trial for event in _failures(found)] == [bundle.id]
+    assert [event.trial for event in _failures(found)] == [bundle.trials[at == 3].id]
     assert encoded(found) == encoded(whole)
 
 
