@@ -31,8 +31,8 @@ def check(storage: str) -> None:
         for node, token in tokens.items()
     }
     ready, _ = ray.wait(list(asked), num_returns=len(asked), timeout=PATIENCE)
-    faults = {nodes[asked[one]]: _fault(one) for one in ready}
-    blind = [f"{node}{why}" for node, why in sorted(faults.items()) if why is not None]
+    faults = [(nodes[asked[one]], _fault(one)) for one in ready]
+    blind = sorted({f"{node}{why}" for node, why in faults if why is not None})
     for token in tokens.values():
         find(store, token)  # those that nobody took away
     if blind:
