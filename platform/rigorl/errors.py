@@ -54,14 +54,23 @@ class IncompleteResults(RigorlError):  # noqa: N818
 class TrialFailed(RigorlError):  # noqa: N818
     """A trial ended in nonsense; trying it again would end the same way.
 
-    `place` is the stage and step of what failed, if that is not where the trial stands.
+    `place` is the stage and step of what failed, if that is not where the trial stands; of
+    several that are played in lockstep, `trial` is the one whose exam failed.
     """
 
     place: tuple[int, int] | None = None
+    trial: str = ""
 
 
 class CrewError(RigorlError):
-    """A member of a trial's crew was lost at work. Taken up again, the trial goes on."""
+    """A member of a trial's crew was lost at work. Taken up again, the trial goes on.
+
+    `node_lost`: with its node, so through no fault of the trial.
+    """
+
+    def __init__(self, message: str, *, node_lost: bool = False) -> None:
+        super().__init__(message)
+        self.node_lost = node_lost
 
 
 class StorageError(RigorlError):

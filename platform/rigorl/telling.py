@@ -212,7 +212,8 @@ def _fits(fits: Mapping[str, Any]) -> str:
     ]
     lines = report.table(["node", "CPUs free", "GPUs free", "memory free", "also"], rows)
     if fits["never"]:
-        return f"{lines}\n\nNo trial ever fits on these nodes: {fits['never']}.\n"
+        others = "Nodes that an autoscaler may add are not counted."
+        return f"{lines}\n\nNo trial ever fits on these nodes: {fits['never']}. {others}\n"
     why = f" ({fits['short_of']})" if fits["short_of"] else ""
     held = f"Trials at once: {fits['now']} now{why}; {fits['at_once']} when all is free."
     return f"\n{lines}\n\n{held}\n"

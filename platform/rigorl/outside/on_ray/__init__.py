@@ -10,6 +10,7 @@ knows one side of Ray, so that what the house asks of it is small and said once.
     shared   whether each node sees what trials keep
     worker   what both do in the process of a trial
     crew     the members that work for one trial: `RayCrew`
+    items    an item on its way, and what its members died of
     parcel   how an item gets to a member, and what comes of it gets back
     tries    what died, and whether it is tried again
     waits    what has been asked for, and is not given
