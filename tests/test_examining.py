@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from helpers.crews import Failing, Late, threads
+from helpers.crews import Failing, Hiding, Late, threads
 from helpers.trials import HALF, encoded, reports, trial, until_saved
 from rigorl.checkpoint import Folder, newest
 from rigorl.contract import Crew
@@ -118,6 +118,21 @@ def test_a_candidate_ends_at_the_same_place(bars: dict[int, float]) -> None:
     assert encoded(told(bundle, Late(), 100)) == encoded(blocking(bundle))
 
 
+@pytest.mark.parametrize("config", [{}, {"nan_at": 5}])
+@pytest.mark.parametrize("crew", [Alone, Late])
+@pytest.mark.parametrize("at", [1, 3])
+def test_of_several_seeds_the_first_to_fail_is_told_whatever_the_others_did(
+    config: dict[str, Any], crew: Callable[[], Crew], at: int
+) -> None:
+    """An exam of the first one or of the second, who may fail in learning too."""
+    bundle = Bundle(trials=(trial(0), trial(1, config)))
+    whole = list(play(bundle, Failing(Alone(), at), None))
+    found = told(bundle, Hiding(crew(), at), 100)
+    assert _failures(found) == _failures(whole)
+    assert [event.trial for event in _failures(found)] == [bundle.trials[at == 3].id]
+    assert encoded(found) == encoded(whole)
+
+
 @given(at=st.integers(1, 40), nan_at=st.integers(1, 80), every=st.integers(1, 9))
 @settings(max_examples=40, deadline=None)
 def test_a_candidate_fails_at_the_same_place(at: int, nan_at: int, every: int) -> None:
@@ -128,5 +143,5 @@ def test_a_candidate_fails_at_the_same_place(at: int, nan_at: int, every: int) -
     assert encoded(found) == encoded(whole)
 
 
-def _failures(events: list[Event]) -> list[Event]:
+def _failures(events: list[Event]) -> list[Failure]:
     return [event for event in events if isinstance(event, Failure)]

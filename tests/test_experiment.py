@@ -11,6 +11,7 @@ import pytest
 from conftest import TINY, tiny
 from rigorl import experiment, plan
 from rigorl.analysis.verdict import Verdict
+from rigorl.errors import StorageError
 from rigorl.outside import optuna_ask
 from rigorl.outside.in_process import InProcess, Memory
 from rigorl.plan import Agenda
@@ -73,6 +74,22 @@ def test_what_is_done_is_not_done_again(
     assert experiment.run(searching, Idle(), journal, optuna_ask.ask) == first
     assert experiment.verdict(searching, journal) == first
     assert journal.told == known
+
+
+@pytest.mark.parametrize("steps", [20, 80])
+def test_a_storage_of_another_journal_is_refused(steps: int, tmp_path: Path) -> None:
+    """Begun or ended there, a trial would never tell this journal what it told the other."""
+    budget = {"steps": steps, "exam_every": 5, "exam_episodes": 1, "checkpoint_every": 5}
+    spec = tiny(budget=budget)
+    first = Memory()
+    if steps == 20:
+        run(spec, first, tmp_path)
+    else:
+        with pytest.raises(Killed):
+            experiment.run(spec, Dying(tmp_path, 12), first, optuna_ask.ask)
+    with pytest.raises(StorageError, match=r"goes on there after \d+ exams, of which .* knows 0;"):
+        run(spec, Memory(), tmp_path)
+    assert run(spec, first, tmp_path) == run(spec, Memory())
 
 
 def test_more_seeds_play_only_what_is_new(spec: Experiment) -> None:

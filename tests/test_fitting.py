@@ -44,6 +44,7 @@ def gpus(*numbers: float, cpus: float = 8) -> list[Node]:
         ([Needs(1, 1), Needs(1)], "PACK", gpus(8, 0), 4),
         ([Needs(1, 1), Needs(1)], "SPREAD", gpus(8, 0), 8),
         ([Needs(1, 2), Needs(1, 0.6)], "STRICT_PACK", gpus(15, cpus=16), 5),
+        ([Needs(1, 1), Needs(1, 0.3)], "STRICT_PACK", gpus(4), 3),
         ([Needs(4), Needs(1, 1)], "PACK", gpus(1, 0, cpus=4), 1),
         ([Needs(1, memory=3)], "PACK", [node("a", Needs(8, memory=10))], 3),
         ([Needs(1, resources={"arm": 1})], "PACK", [node("a", Needs(8, resources={"arm": 2}))], 2),
@@ -92,6 +93,12 @@ def test_a_trial_that_needs_nothing_is_not_counted_for_ever() -> None:
             "PACK",
             gpus(1, 2),
             "asks for 1 CPU and 3 GPUs on one node; the nearest, 10.0.0.2, has 2 GPUs",
+        ),
+        (
+            [Needs(4, 2)],
+            "PACK",
+            [node("a", Needs(8)), node("b", Needs(3, 2))],
+            "asks for 4 CPUs and 2 GPUs on one node; the nearest, b, has 3 CPUs",
         ),
         (
             [Needs(1, 1), Needs(9)],
@@ -149,7 +156,9 @@ def test_what_never_fits_is_said(
     needs: list[Needs], strategy: Strategy, nodes: list[Node], said: str
 ) -> None:
     assert never(needs, strategy, nodes) == said
-    assert short_of(needs, strategy, nodes) == (f"never: {said}" if said else "")
+    assert short_of(needs, strategy, nodes) == (
+        f"waits for nodes that are not there: {said}" if said else ""
+    )
 
 
 def busy(total: Needs, *free: Needs) -> list[Node]:
@@ -312,7 +321,7 @@ def test_words_and_numbers_agree(needs: list[Needs], strategy: Strategy, nodes: 
     assert bool(never(needs, strategy, nodes)) == (trials_at_once(needs, strategy, nodes) == 0)
     now = trials_at_once(needs, strategy, nodes, free=True)
     assert bool(short_of(needs, strategy, nodes)) == (now == 0)
-    assert short_of(needs, strategy, nodes).startswith("never: ") == bool(
+    assert short_of(needs, strategy, nodes).startswith("waits for nodes that") == bool(
         never(needs, strategy, nodes)
     )
 

@@ -213,3 +213,21 @@ def test_a_corrupt_checkpoint_is_said_aloud(
         start = Start(trial=trials[0].id, stage=0, step=0, host="here", note=note)
         journal.record(trials, [start])
     assert f"trial {trials[0].id}: {note}" in caplog.text
+
+
+def test_a_study_of_which_nothing_was_played_may_be_any_other(
+    tmp_path: Path, spec: Experiment, trials: list[Trial]
+) -> None:
+    """A wrong storage, say, ends the first run before it begins: the spec is not settled then."""
+    other = msgspec.structs.replace(spec, question="Another one?")
+    with closing(at_home(tmp_path)) as journal:
+        journal.begin(spec)
+        journal.end("stopped")
+        journal.begin(other)
+        journal.end("stopped")
+        assert journal.spec("tiny") == other
+        journal.begin(spec)
+        journal.record(trials, [report(trials[0])])
+        journal.end("stopped")
+        with pytest.raises(JournalError, match="may grow by arms"):
+            journal.begin(other)

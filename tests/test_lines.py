@@ -5,6 +5,7 @@ import signal
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -97,6 +98,24 @@ def test_a_journal_that_is_away_stops_nothing_and_is_told_when_it_is_back(
         kept._write(0)
         journal.database.write(lines.lines.create)
     assert texts(journal) == [str(number) for number in range(5, lines.WAITING + 5)]
+
+
+def test_a_line_whose_receipt_was_lost_is_kept_once(
+    journal: SqlJournal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Lines(journal.database, "tiny") as kept:
+        write = journal.database.write
+
+        def lost(*words: Any) -> None:
+            write(*words)
+            raise JournalError("the server went away before it answered")
+
+        with monkeypatch.context() as patched:
+            patched.setattr(journal.database, "write", lost)
+            kept.add("one")
+            kept._write(0)
+        kept.add("two")
+    assert texts(journal) == ["one", "two"]
 
 
 def test_a_driver_that_is_asked_stops_once_as_at_a_signal(

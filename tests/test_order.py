@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from conftest import tiny
+from conftest import TINY, tiny
 from rigorl.errors import JobError, SpecError
 from rigorl.outside import signals
 from rigorl.outside.on_ray import order, probe, refusals
@@ -33,14 +33,20 @@ def facts(**changes: Any) -> dict[str, Any]:
         "rigorl": OURS,
         "missing": [],
         "nodes": [],
-        "unmet": [],
+        "fleet": on({"CPU": 4.0}),
         "grows": False,
         "journal_error": "",
+        "storage_error": "",
         "kept": {"home": "/shared", "storage": "/shared/trials", "journal": "/shared"},
         "passing": [],
         "unwritable": {},
         **changes,
     }
+
+
+def on(*nodes: dict[str, float], **labels: str) -> list[dict[str, Any]]:
+    """Return a fleet of nodes with these resources, as the probe tells it."""
+    return [{"name": f"n{i}", "resources": n, "labels": labels} for i, n in enumerate(nodes)]
 
 
 def node(**changes: Any) -> dict[str, Any]:
@@ -152,6 +158,8 @@ def test_the_lock_holds_what_is_needed_in_the_versions_that_are_here() -> None:
     [
         "postgresql://me:hunter2@host/db",
         "postgresql://me@host/db?password=hunter2",
+        "postgresql://me:hunter2/#?@host/db",
+        "https://hunter2@mlflow.example",
         "postgresql://me@host/db?sslpassword=hunter2",
         "https://me:hunter2@mlflow.example",
         "s3://bucket?secret_key=hunter2",
@@ -204,14 +212,17 @@ def test_a_cluster_as_it_should_be_is_not_remarked_upon(plain: Order) -> None:
         ({"rigorl": None}, "/usr/bin/python on the cluster cannot import it; build the image"),
         ({"rigorl": "other"}, "with the source 0123456789ab, but the cluster has the source other"),
         ({"missing": ["my_lab.one"]}, "no module my_lab.one; ship it with --with"),
-        ({"unmet": ["1 GPU (0 on the best node)"]}, "asks for 1 GPU .*, and no autoscaler"),
+        ({"fleet": []}, "none ever does: there is no node; no autoscaler"),
         ({"journal_error": "the journal must be"}, "seen from the cluster: the journal must be"),
+        ({"storage_error": "what a trial keeps"}, "seen from the cluster: what a trial"),
         ({"unwritable": {"/shared": "Permission denied"}}, "/shared there: Permission denied"),
         ({"passing": ["home"]}, "/shared lies on the head's own disk; .* --keep-on-head"),
         ({"kept": {"home": "", "storage": ""}}, "no place is named .* RIGORL_HOME"),
         ({"nodes": [node(python="3.10.2")]}, r"that of node 10\.0\.0\.7 \(abcdef\) is 3\.10\.2"),
+        ({"nodes": [node(missing=["my_lab.one"])]}, r"node 10\.0\.0\.7 .* no module my_lab.one"),
         ({"nodes": [node(rigorl="x")]}, r"node 10\.0\.0\.7 \(abcdef\) has the source x"),
         ({"nodes": [node(unseen=["/shared"])]}, "where every node sees them, .* --storage"),
+        ({"nodes": [node(storage_error="no such")]}, r"seen from node 10\.0\.0\.7 .*: no such"),
         ({"nodes": [{"node": "a", "id": "b", "error": "gone"}]}, "of node a .* is said: gone"),
     ],
 )
@@ -231,6 +242,85 @@ def test_what_is_kept_on_the_head_is_said_aloud(plain: Order) -> None:
     assert "kept in /shared, on the head's own disk" in said
 
 
-def test_an_autoscaler_may_bring_what_no_node_has(plain: Order) -> None:
-    said = refusals.judge(plain, facts(unmet=["1 GPU (0 on the best node)"], grows=True), OURS)
-    assert "the cluster's autoscaler is to bring one" in said[0]
+@pytest.mark.parametrize(
+    ("asked", "fleet", "said"),
+    [
+        ({"budget": {"gpus": 1}}, on({"CPU": 4}), "none ever does: asks for 1 CPU and 1 GPU"),
+        ({"budget": {"gpus": 1.5}}, on({"CPU": 4, "GPU": 2}), "asks for 1 CPU and 1.5 GPUs"),
+        ({"placement": {"crew": {"size": 4}}}, on({"CPU": 2}), "its 5 processes ask for 5 CPUs"),
+        (
+            {"placement": {"crew": {"size": 1}, "strategy": "STRICT_SPREAD"}},
+            on({"CPU": 8}),
+            "a node each",
+        ),
+        ({"placement": {"learner": {"labels": {"zone": "a"}}}}, on({"CPU": 1}, zone="b"), "label"),
+        ({"placement": {"learner": {"labels": {"zone": "in(a,b)"}}}}, on({"CPU": 1}, zone="b"), ""),
+        ({"budget": {"gpus": 0.5}}, on({"CPU": 0}, {"CPU": 1, "GPU": 1, "node:x": 1}), ""),
+    ],
+)
+def test_a_trial_must_fit_as_the_plan_says(
+    plain: Order, asked: dict[str, Any], fleet: list[dict[str, Any]], said: str
+) -> None:
+    """One rule: what `rigorl plan --cluster` never fits is refused, and nothing else."""
+    budget = {**TINY["budget"], **asked.get("budget", {})}
+    wanted = plain._replace(spec=tiny(**{**asked, "budget": budget}))
+    if not said:
+        assert refusals.judge(wanted, facts(fleet=fleet), OURS) == []
+        return
+    with pytest.raises(JobError, match=said):
+        refusals.judge(wanted, facts(fleet=fleet), OURS)
+    assert (
+        "autoscaler is to help" in refusals.judge(wanted, facts(fleet=fleet, grows=True), OURS)[-1]
+    )
+
+
+def test_nodes_that_are_still_to_come_could_not_be_asked(plain: Order) -> None:
+    assert "could not be asked" in refusals.judge(plain, facts(grows=True), OURS)[0]
+    assert refusals.judge(plain, facts(grows=True, nodes=[node()]), OURS) == []
+
+
+def test_a_file_that_several_machines_might_open_is_remarked_upon(plain: Order) -> None:
+    file = {"file": "/shared/journal.db"}
+    assert "SQLite bears one machine at a time" in refusals.judge(plain, facts(**file), OURS)[0]
+    own = facts(**file, passing=["journal"], nodes=[node()])
+    assert refusals.judge(plain, own, OURS) == []
+
+
+def test_what_is_shipped_must_have_a_name_of_its_own_and_be_readable(
+    plain: Order, tmp_path: Path
+) -> None:
+    for name in ("a/lab", "b/lab", "c/broken"):
+        (tmp_path / name).mkdir(parents=True)
+    (tmp_path / "c" / "broken" / "gone").symlink_to("nowhere")
+    ours = [(tmp_path / "a" / "lab", tmp_path / "b" / "lab"), (plain.file,)]
+    for number, shipped in enumerate(ours):
+        folder = tmp_path / f"work{number}"
+        folder.mkdir()
+        with pytest.raises(SpecError, match="two things are called"):
+            order.lay_out(plain._replace(shipped=shipped), folder)
+    (folder := tmp_path / "work").mkdir()
+    with pytest.raises(SpecError, match=r"--with names must be readable, but of .*broken"):
+        order.lay_out(plain._replace(shipped=(tmp_path / "c" / "broken",)), folder)
+
+
+def test_a_secret_in_what_is_shipped_does_not_travel(
+    plain: Order, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "planted-secret")
+    (lab := tmp_path / "lab").mkdir()
+    (lab / "settings.py").write_text("KEY = 'planted-secret'")
+    (folder := tmp_path / "work").mkdir()
+    with pytest.raises(SpecError, match=r"lab/settings.py, which is sent, .* AWS_SECRET_ACC"):
+        order.lay_out(plain._replace(shipped=(lab,)), folder)
+
+
+def test_another_spec_of_the_same_name_is_told_apart(plain: Order) -> None:
+    other = plain._replace(spec=tiny(seeds={"test": [0, 1, 2]}))
+    assert plain.id == other.id
+    assert plain.content != other.content
+    assert plain.content == plain._replace(spec=tiny(), changes=("x=1",)).content
+    turned = [
+        tiny(tasks=[TINY["tasks"][0] | {"kwargs": dict(items)}])
+        for items in ([("a", 1), ("b", 2)], [("b", 2), ("a", 1)])
+    ]
+    assert len({plain._replace(spec=spec).content for spec in turned}) == 1

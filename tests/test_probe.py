@@ -1,5 +1,6 @@
 """What a cluster is like from the inside, as far as it can be told without one."""
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -7,31 +8,6 @@ from pathlib import Path
 import pytest
 
 from rigorl.outside.on_ray import probe
-
-NODES = [
-    {"Resources": {"CPU": 4.0, "memory": 1e9}, "Labels": {"zone": "a"}},
-    {"Resources": {"CPU": 2.0, "GPU": 1.0}, "Labels": {"zone": "b"}},
-]
-
-
-def need(labels: dict[str, str] | None = None, **amounts: float) -> dict[str, object]:
-    return {"amounts": amounts, "labels": labels or {}}
-
-
-@pytest.mark.parametrize(
-    ("asked", "said"),
-    [
-        (need(CPU=4), []),
-        (need(CPU=2, GPU=1), []),
-        (need({"zone": "b"}, CPU=2), []),
-        (need(CPU=8), ["8 CPU (4 on the best node)"]),
-        (need(CPU=2, GPU=2), ["2 GPU (1 on the best node)"]),
-        (need(CPU=4, GPU=1), ["{'CPU': 4, 'GPU': 1} together on one node"]),
-        (need({"zone": "c"}, CPU=1), ["the labels {'zone': 'c'}"]),
-    ],
-)
-def test_a_process_must_fit_on_one_node(asked: dict[str, object], said: list[str]) -> None:
-    assert probe.unmet([asked], NODES) == said
 
 
 def test_what_was_left_is_found_and_cleared(tmp_path: Path) -> None:
@@ -91,3 +67,35 @@ def test_the_fingerprint_is_that_of_the_source(tmp_path: Path) -> None:
     assert subprocess.check_output(run, text=True).strip() == found
     (copy / "crash.py").write_text("# other\n")
     assert subprocess.check_output(run, text=True).strip() != found
+
+
+@pytest.mark.parametrize(("name", "there"), [("json", True), ("json.decoder", True), ("", False)])
+def test_what_is_no_module_is_not_there(name: str, there: bool) -> None:
+    assert probe.is_there(name) == there
+
+
+ASKED = {"home": "/shared", "storage": "", "journal": "", "mlflow": "none"}
+
+
+def test_what_is_not_named_is_where_the_nodes_have_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("RIGORL_STORAGE", "RIGORL_JOURNAL"):
+        monkeypatch.delenv(name, raising=False)
+    kept = {"storage": "/shared/trials", "home": "/shared", "journal": "/shared"}
+    assert probe.places(ASKED)["kept"] == kept
+    monkeypatch.setenv("RIGORL_STORAGE", "s3://lab/trials")
+    found = probe.places(ASKED)
+    assert found["kept"] == kept | {"storage": "s3://lab/trials"}
+    assert found["storage_error"] == ""
+    assert "storage" not in found["passing"]
+    assert probe.places({**ASKED, "storage": "/here"})["kept"]["storage"] == "/here"
+
+
+def test_a_secret_of_the_nodes_is_not_printed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the probe prints can be read by all who see the dashboard."""
+    monkeypatch.setenv("RIGORL_STORAGE", "s3://key:hunter2@lab/trials")
+    monkeypatch.setenv("RIGORL_JOURNAL", "postgresql://me:hunter2@127.0.0.1:1/db?password=hunter2")
+    monkeypatch.setattr(probe, "JOURNAL_S", 0.0)
+    found = probe.places(ASKED)
+    assert "without credentials" in found["storage_error"]
+    assert "postgresql+psycopg://me:***@127.0.0.1:1/db says" in found["journal_error"]
+    assert "hunter2" not in json.dumps(found)

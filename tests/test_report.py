@@ -168,6 +168,6 @@ def test_what_never_fits_has_no_time() -> None:
     assert "About" not in page
     assert page.endswith(
         "No trial ever fits on these nodes: asks for 9 CPUs on one node; "
-        "the nearest, 10.0.0.1, has 8 CPUs.\n"
+        "the nearest, 10.0.0.1, has 8 CPUs. Nodes that an autoscaler may add are not counted.\n"
     )
     assert json.loads(report.as_json({"wall_s": wall})) == {"wall_s": None}

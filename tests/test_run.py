@@ -86,13 +86,28 @@ def test_it_says_where_it_is_taken_up(tmp_path: Path) -> None:
     assert first == Start(trial=trial().id, stage=0, step=0, host=gethostname())
     until_saved(play(ONE, Alone(), tmp_path), 4)
     again, recovered, *_ = play(ONE, Alone(), tmp_path)
-    assert again == Start(trial=trial().id, stage=1, step=16, host=gethostname())
+    assert again == Start(trial=trial().id, stage=1, step=16, host=gethostname(), rungs=3)
     assert isinstance(recovered, Report)
-    assert (recovered.stage, recovered.step) == (1, 10)
+    assert (recovered.stage, recovered.step) == (0, 40)
     list(play(ONE, Alone(), tmp_path))
-    over, *recovered_too = play(ONE, Alone(), tmp_path)
-    assert over == Start(trial=trial().id, stage=2, step=0, host=gethostname())
-    assert [(e.stage, e.step) for e in recovered_too if isinstance(e, Report)] == [(1, 40)]
+    over, *last = play(ONE, Alone(), tmp_path)
+    where = [(e.stage, e.step) for e in last if isinstance(e, Report)]
+    rungs = 8 - len(where)  # and all others were told before
+    assert over == Start(trial=trial().id, stage=2, step=0, host=gethostname(), rungs=rungs)
+    assert where == [(1, 10), (1, 20), (1, 30), (1, 40)]
+
+
+@pytest.mark.parametrize("count", range(1, 6))
+def test_whoever_records_may_be_a_checkpoint_behind(
+    count: int, whole: list[Event], tmp_path: Path
+) -> None:
+    """The last two checkpoints are made, and nothing of what came between is known."""
+    known = until_saved(play(ONE, Alone(), tmp_path / "known"), count - 1) if count > 1 else []
+    until_saved(play(ONE, Alone(), tmp_path / "cut"), count + 1)
+    again = list(play(ONE, Alone(), tmp_path / "cut"))
+    assert isinstance(again[0], Start)
+    assert again[0].rungs <= len([r for r in reports(known) if r.rung is not None])
+    assert encoded(known + again) == encoded(whole)
 
 
 @pytest.mark.parametrize("storage", [False, True])

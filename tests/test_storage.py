@@ -10,6 +10,7 @@ import pytest
 from rigorl.checkpoint import Folder, Place, find, leave, newest, try_out, write
 from rigorl.checkpoint.sealed import Sum, read, seal, verify
 from rigorl.errors import SpecError, StorageError
+from rigorl.outside import bucket
 from rigorl.outside.bucket import Address, address, located, opened
 
 VARIABLES = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_REGION")
@@ -27,6 +28,7 @@ def _nothing_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
         ("s3://mine", Address("mine")),
         ("s3://mine/", Address("mine")),
         ("s3://mine/a/b/", Address("mine/a/b")),
+        ("s3://mine//a///b", Address("mine/a/b")),
         ("s3://mine/a?region=eu-west-3", Address("mine/a", region="eu-west-3")),
         (
             "s3://mine/a?endpoint_override=minio:9000&scheme=http",
@@ -58,6 +60,8 @@ def test_what_the_url_does_not_say_the_variables_do(monkeypatch: pytest.MonkeyPa
         ("s3:///a", "a folder or s3://bucket/prefix"),
         ("s3://mine/a#b", "a folder or s3://bucket/prefix"),
         ("file:///a", "a folder or s3://bucket/prefix"),
+        ("s3://[mine/a", "a folder or s3://bucket/prefix, but is s3://[mine/a"),
+        ("s3://mine?scheme=ftp", "must be http or https, but is 'ftp'"),
         ("s3://mine/a?regoin=x", "no setting 'regoin'; did you mean 'region'"),
         ("s3://mine?secret_key=hidden", "no setting 'secret_key'"),
         ("s3://key:hidden@mine/a", "without credentials"),
@@ -153,3 +157,27 @@ def test_a_manifest_lists_only_what_is_below_it(name: str, tmp_path: Path) -> No
         read(manifest)
     (tmp_path / "manifest.json").write_bytes(manifest)
     assert str(verify(tmp_path)).startswith("manifest.json cannot be read")
+
+
+def test_credentials_in_a_variable_are_refused_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://key:hidden@minio:9000")
+    with pytest.raises(SpecError, match="without credentials") as error:
+        address("s3://mine/a")
+    assert "hidden" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("theirs", "said"),
+    [
+        (
+            "AWS Error UNKNOWN (HTTP status 400): Unable to parse ExceptionName: ExpiredToken hidden",
+            "its credentials have expired; renew them on every node",
+        ),
+        ("AWS Error SLOW_DOWN during PutObject operation: hidden", "SLOW_DOWN; see to the bucket"),
+        ("hidden", "an error without a name"),
+    ],
+)
+def test_what_the_store_refuses_is_told_in_our_words(theirs: str, said: str) -> None:
+    with pytest.raises(StorageError, match=said) as error, bucket._blaming("s3://mine"):
+        raise OSError(theirs)
+    assert "hidden" not in str(error.value)

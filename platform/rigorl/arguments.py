@@ -26,6 +26,7 @@ def parser() -> argparse.ArgumentParser:
     _run(_verb(verbs, "resume", "run, and say first what is kept, continued and redone"))
     verb = _verb(verbs, "status", "how far is it?")
     verb.add_argument("spec", nargs="?", type=Path, metavar="SPEC")
+    _settable(verb)
     verb.add_argument("--why", action="store_true", help="and why do trials wait or fail?")
     _homely(verb)
     _addressed(verb)
@@ -145,14 +146,14 @@ def _distant(verb: argparse.ArgumentParser) -> None:
     for word, metavar, variable in (
         ("home", "DIR", "RIGORL_HOME"),
         ("journal", "URL", "RIGORL_JOURNAL"),
-        ("storage", "URL", ""),
+        ("storage", "URL", "RIGORL_STORAGE"),
         ("mlflow", "URI", "MLFLOW_TRACKING_URI"),
     ):
         verb.add_argument(
             f"--{word}",
-            default=os.environ.get(variable, "") if variable else "",
+            default=os.environ.get(variable, ""),
             metavar=metavar,
-            help=f"as `run` has it, seen from the cluster (default: {variable or 'in home'})",
+            help=f"as `run` has it, seen from the cluster (default: {variable}, here or there)",
         )
 
 

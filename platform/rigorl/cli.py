@@ -89,7 +89,8 @@ def run(args: argparse.Namespace) -> int:
             page = report.as_json(verdict) if args.json else report.markdown(verdict)
             lines.add(page)
         _print(page)
-    _say(telling.next_steps(args, spec))
+    if not os.environ.get("RIGORL_SUBMITTED"):
+        _say(telling.next_steps(args, spec))
     return FAILED if _failed(verdict) else DONE
 
 
@@ -139,7 +140,7 @@ def status(args: argparse.Namespace) -> int:
         return at_a_cluster(args)
     with closing(opening.known_journal(args)) as journal:
         known = journal.names()
-        wanted = [yaml_file.read(args.spec).name] if args.spec else known
+        wanted = [yaml_file.read(args.spec, args.set).name] if args.spec else known
         found = {name: telling.status(name, journal) for name in wanted if name in known}
         whys = {name: telling.whys(args, name, journal) for name in found} if args.why else {}
     if args.json:
@@ -207,8 +208,9 @@ def agents(args: argparse.Namespace) -> int:
 def ui(args: argparse.Namespace) -> NoReturn:
     """Become MLflow's server, on this machine only."""
     command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1"]
-    command += ["--port", str(args.port), "--backend-store-uri", opening.mlflow_uri(args)]
+    command += ["--port", str(args.port)]
     quiet = {
+        "MLFLOW_BACKEND_STORE_URI": opening.mlflow_uri(args),  # `ps` would tell its password
         "MLFLOW_DISABLE_TELEMETRY": "true",
         "DO_NOT_TRACK": "true",
         "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",

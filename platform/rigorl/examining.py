@@ -90,7 +90,7 @@ class Examining:
                 tally.add(tasks[score.task], len(returns_EO), diverged)
                 crash.point("exam")
         except TrialFailed as error:
-            error.place = report.stage, report.step
+            error.trial, error.place = report.trial, (report.stage, report.step)
             self.papers.clear()  # what came after it is not told
             raise
         lost = sum(tally.diverged for tally in self.place.exam_tallies.values())

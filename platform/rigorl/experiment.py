@@ -16,10 +16,11 @@ import numpy as np
 from rigorl import contract, crash, plan, search, space
 from rigorl.analysis.tuning import Hunt
 from rigorl.analysis.verdict import Verdict, judge
+from rigorl.errors import StorageError
 from rigorl.plan import Agenda, Story
 from rigorl.search import NEWBORN, Outcome, Standing
 from rigorl.spec import Arm, Experiment, Search
-from rigorl.trial import Bundle, Event, Failure, Report, Trial
+from rigorl.trial import Bundle, Event, Failure, Report, Start, Trial
 
 Config = Mapping[str, Any]
 Ask = Callable[[Search, int, Sequence[Outcome]], Config]
@@ -65,8 +66,32 @@ class Journal(Protocol):
 def run(spec: Experiment, cluster: Cluster, journal: Journal, ask: Ask) -> Verdict:
     """Answer the question that *spec* asks. Run again, it does only what is not yet done."""
     found = Found({}, {})
-    cluster.play(Agenda(list(_stories(spec, found, journal, ask))), journal.record)
+    agenda = Agenda(list(_stories(spec, found, journal, ask)))
+    cluster.play(agenda, _recording(spec, journal))
     return _judge(spec, found, journal)
+
+
+def _recording(spec: Experiment, journal: Journal) -> Record:
+    """Return how to record in *journal*. A trial that goes on from what it lacks is refused."""
+
+    def record(trials: Sequence[Trial], events: Sequence[Event]) -> None:
+        journal.record(trials, events)
+        for event in events:
+            if isinstance(event, Start) and event.rungs:
+                known = journal.standings(spec.name).get(event.trial, NEWBORN).values
+                if len(known) < event.rungs:
+                    raise StorageError(_of_another_journal(event, len(known)))
+
+    return record
+
+
+def _of_another_journal(start: Start, known: int) -> str:
+    return (
+        f"a storage must belong to one journal, but trial {start.trial} goes on there after "
+        f"{start.rungs} exams, of which this journal knows {known}; name the journal that was "
+        f"used before, or another place with --storage, or take {start.trial} away there, and "
+        "it is played anew"
+    )
 
 
 def codes(spec: Experiment) -> dict[str, str]:

@@ -9,7 +9,7 @@ from rigorl.contract import Crew
 from rigorl.errors import TrialFailed
 from rigorl.examining import Exams
 from rigorl.run import Run
-from rigorl.trial import Beat, Bundle, Event, Failure
+from rigorl.trial import Beat, Bundle, Event, Failure, Report
 
 
 def play(
@@ -38,12 +38,21 @@ def play(
             if not going:
                 return
             run = min(going, key=lambda run: run.rung)
-            yield from _to_next_rung(run)
+            yield from _in_turn(runs, run)
     except TrialFailed as error:
         yield from _failure(runs, run, error)
     finally:
         for run in runs:
             run.close()
+
+
+def _in_turn(runs: Sequence[Run], run: Run) -> Iterator[Event]:
+    """Play on; what earlier runs were examined in before is told, or fails, before a report."""
+    for event in _to_next_rung(run):
+        if isinstance(event, Report):
+            for earlier in runs[: runs.index(run)]:
+                yield from earlier.settle()
+        yield event
 
 
 def _to_next_rung(run: Run) -> Iterator[Event]:
@@ -58,6 +67,7 @@ def _to_next_rung(run: Run) -> Iterator[Event]:
 
 def _failure(runs: Sequence[Run], run: Run, error: TrialFailed) -> Iterator[Event]:
     """Tell what failed first: an exam of a run before *run* may have, and not be known yet."""
+    run = next((run for run in runs if run.trial.id == error.trial), run)
     for earlier in runs[: runs.index(run)]:
         try:
             yield from earlier.settle()

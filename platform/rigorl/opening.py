@@ -33,9 +33,11 @@ def journal(args: argparse.Namespace) -> SqlJournal:
 
 def known_journal(args: argparse.Namespace) -> SqlJournal:
     """Open a journal that must be there already."""
-    if not args.journal and not (args.home / "journal.db").exists():
+    named = args.journal.removeprefix("sqlite:///")
+    file = Path(named) if args.journal else args.home / "journal.db"
+    if "://" not in named and "?" not in named and not file.exists():  # and none is begun
         raise IncompleteResults(
-            f"there must be a journal to read, but {args.home} has none; "
+            f"there must be a journal to read, but {args.journal or args.home} has none; "
             "use `rigorl run` first, or say where it is with --home or --journal"
         )
     return journal(args)

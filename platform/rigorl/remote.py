@@ -17,14 +17,13 @@ from rigorl import opening, report, telling
 from rigorl.errors import (
     IncompleteResults,
     JobError,
-    JournalError,
     RigorlError,
     SpecError,
     Stopped,
+    shown,
 )
-from rigorl.outside import yaml_file
+from rigorl.outside import bucket, yaml_file
 from rigorl.outside.journal import SqlJournal, ask_to_stop
-from rigorl.outside.journal.lines import said
 from rigorl.outside.on_ray import jobs, order, probe, refusals
 from rigorl.outside.on_ray.order import Order
 from rigorl.outside.on_ray.tail import tail
@@ -36,8 +35,7 @@ ENDS = {"done": DONE, "failed": FAILED, "stopped": TERMINATED}
 log = logging.getLogger("rigorl")
 STOP_S = order.STOP_S + 30.0
 """Seconds that `stop` waits for the end."""
-LOOK_S, LINGER_S = 1.0, 3.0
-"""Seconds between two looks into a journal; and after the end, for the last words."""
+LOOK_S = telling.LOOK_S
 
 
 def submit(args: argparse.Namespace) -> Talk:
@@ -52,11 +50,10 @@ def submit(args: argparse.Namespace) -> Talk:
     else:
         id_, where = job.id, wanted.places
         yield f"{id_}: attached: it is {job.state.lower()} already, and is not sent twice"
-    args.home, args.journal = Path(where.get("home", ".rigorl")), where.get("journal", "")
-    if args.wait:
-        return (yield from _wait(args, client, id_, wanted.spec.name))
+    args.journal = where.get("journal", "")
+    args.home = Path(("" if args.journal else where.get("home")) or ".rigorl")
     yield telling.distant_steps(args)
-    return DONE
+    return (yield from _wait(args, client, id_, wanted.spec.name)) if args.wait else DONE
 
 
 def _send(
@@ -70,7 +67,7 @@ def _send(
     again = f", attempt {attempt}: it goes on where it was" if attempt > 1 else ""
     yield f"{id_}: submitted{again}" if ours else f"{id_}: attached: it was sent at this moment"
     where = {"home": facts["home"], "journal": facts["journal"]} | wanted.places
-    if facts["file"]:
+    if facts["file"] == f"{facts['home']}/journal.db":  # there `--home` alone finds it
         del where["journal"]
     return id_, where
 
@@ -97,6 +94,13 @@ def _order(args: argparse.Namespace) -> Order:
 
 def _check_what_is_here(wanted: Order) -> None:
     """Refuse what cannot be played; what only the cluster can import, only it can check."""
+    if probe.is_url(wanted.home):
+        raise SpecError(
+            f"home must be a folder, but is {shown(wanted.home)}; an object store is named with "
+            "--storage, a database with --journal"
+        )
+    if probe.is_url(wanted.storage):
+        bucket.address(wanted.storage)
     if wanted.image and (wanted.shipped or wanted.code or wanted.env == "lock"):
         raise JobError(
             "Ray starts a container with nothing of ours in it, so --image must stand alone, but "
@@ -142,9 +146,12 @@ def _tail(args: argparse.Namespace, client: jobs.Client, id_: str, study: str) -
             journal = opening.known_journal(args)
         except RigorlError:
             raise gone from None
+        if study not in journal.names():  # it is another one
+            journal.close()
+            raise
         log.warning("what follows is from the journal, %s", journal.name)
         with closing(journal):
-            yield from _lines(journal, study, follow=True, after=frozenset(last))
+            yield from telling.words(journal, study, follow=True, seen=last)
 
 
 def logs(args: argparse.Namespace) -> Talk:
@@ -163,7 +170,8 @@ def logs(args: argparse.Namespace) -> Talk:
     with closing(_journal_to_come(args) if args.follow else opening.known_journal(args)) as journal:
         if not args.follow and study not in journal.names():
             raise IncompleteResults(_unknown(study, journal))
-        yield from _lines(journal, study, follow=args.follow)
+        again = telling.AGAIN_S
+        yield from telling.words(journal, study, follow=args.follow, patience=again)
     return DONE
 
 
@@ -180,39 +188,20 @@ def _journal_to_come(args: argparse.Namespace) -> SqlJournal:
         time.sleep(LOOK_S)
 
 
-def _lines(
-    journal: SqlJournal, study: str, *, follow: bool, after: frozenset[str] = frozenset()
-) -> Iterator[str]:
-    """Yield what drivers of *study* said; of it, what comes after what was seen already."""
-    since, over_at = 0, 0.0
-    while True:
-        try:
-            new = said(journal.database, study, since)
-            state = journal.state(study)
-        except JournalError as error:
-            if not follow or journal.database.is_file:
-                raise
-            log.warning("%s; asking again", error)
-            continue
-        seen = [i for i, (_, text) in enumerate(new, 1) if after & set(text.splitlines())]
-        for _, text in new[max(seen, default=0) :]:
-            yield text
-        since, after = new[-1][0] if new else since, frozenset()
-        now = time.monotonic()
-        over_at = (over_at or now) if state not in ("", "running") else 0.0
-        if not follow or (over_at and not new and now - over_at > LINGER_S):
-            return
-        time.sleep(LOOK_S)
-
-
 def stop(args: argparse.Namespace) -> Talk:
     """Ask the driver to end: its job, or through the journal wherever it runs."""
     study = yaml_file.read(args.spec, args.set).name
     if args.address:
         client = jobs.connect(args.address)
         known = [job for job in jobs.of_study(client, study) if not job.over]
+        if len(known) > 1:
+            raise JobError(
+                "what is stopped must be one study, but here play "
+                f"{' and '.join(job.id for job in known)}, kept in different places; say which "
+                "with --journal or --home, without --address"
+            )
         if known:
-            return (yield from _stop_jobs(client, known, wait=not args.no_wait))
+            return (yield from _stop_job(client, known[0], wait=not args.no_wait))
         log.warning("the cluster plays no job of %r; asking through the journal", study)
     with closing(opening.known_journal(args)) as journal:
         if study not in journal.names():
@@ -233,14 +222,10 @@ def _over(journal: SqlJournal, study: str) -> str:
     return "" if state == "running" else state
 
 
-def _stop_jobs(client: jobs.Client, known: list[jobs.Job], *, wait: bool) -> Talk:
-    worst = DONE
-    for job in known:
-        jobs.stop(client, job)
-        yield f"{job.id}: asked to stop at the next checkpoint"
-    for job in known if wait else ():
-        worst = max(worst, (yield from _until(job.id, partial(_ended, client, job.id))))
-    return worst
+def _stop_job(client: jobs.Client, job: jobs.Job, *, wait: bool) -> Talk:
+    jobs.stop(client, job)
+    yield f"{job.id}: asked to stop at the next checkpoint"
+    return (yield from _until(job.id, partial(_ended, client, job.id))) if wait else DONE
 
 
 def _ended(client: jobs.Client, id_: str) -> str:
@@ -264,16 +249,18 @@ def status(args: argparse.Namespace) -> Talk:
     """Tell what the cluster knows of the study's jobs, and what the journal does."""
     if args.spec is None:
         raise SpecError("--address asks for the jobs of one study, but no SPEC is given; name it")
-    study = yaml_file.read(args.spec).name
+    study = yaml_file.read(args.spec, args.set).name
     client = jobs.connect(args.address)
     known = jobs.of_study(client, study)
-    found = {}
+    found, whys = {}, {}
     if args.journal or (args.home / "journal.db").exists():
         with closing(opening.known_journal(args)) as journal:
             if study in journal.names():
                 found[study] = telling.status(study, journal)
+                whys = {study: telling.whys(args, study, journal)} if args.why else {}
     if args.json:
-        yield report.as_json({"jobs": [job._asdict() for job in known], "studies": found})
+        told = {name: found[name] | ({"why": whys[name]} if whys else {}) for name in found}
+        yield report.as_json({"jobs": [job._asdict() for job in known], "studies": told})
         return DONE
     for job in known:
         when = datetime.fromtimestamp(job.begun, UTC).isoformat(" ", "seconds")
@@ -281,7 +268,9 @@ def status(args: argparse.Namespace) -> Talk:
     if not known:
         yield f"{study}: the cluster knows no job of it"
     if found:
-        yield report.status(found)
+        yield report.status(found) + (f"\n{report.whys(whys)}" if whys else "")
+    elif args.why:
+        log.warning("why trials wait is in the journal: say where with --journal or --home")
     return DONE
 
 

@@ -215,9 +215,9 @@ def resumed(kept: int, continued: Sequence[str], anew: Sequence[str], to_come: i
     """Return what becomes of a study that is taken up again, in trials."""
     lines = [
         f"Kept as they are: {kept} finished trials",
-        f"Continued from their last checkpoint: {len(continued)}",
+        f"To go on from their newest checkpoint that is whole: {len(continued)}",
         *(f"- {line}" for line in continued),
-        f"Begun anew, for they have no checkpoint: {len(anew)}",
+        f"To begin anew, for they have no checkpoint: {len(anew)}",
         *(f"- {line}" for line in anew),
         f"Not begun yet: at most {to_come}",
     ]

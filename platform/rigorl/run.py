@@ -49,8 +49,14 @@ class Run:
             if found.folder and not self.finished:
                 self.agent.load(found.folder)
                 self.exams.load(found.folder)
-        stage, step, host = self.place.stage, self.place.step, gethostname()
-        self.start = Start(trial=trial.id, stage=stage, step=step, host=host, note=found.note)
+        self.start = Start(
+            trial=trial.id,
+            stage=self.place.stage,
+            step=self.place.step,
+            host=gethostname(),
+            note=found.note,
+            rungs=self.place.told,
+        )
         self.recovered = tuple(self.place.unsaved)
         """Reports that came with the checkpoint; hand them on before going on."""
         self._events = self._play()
@@ -255,7 +261,7 @@ class Run:
                 self.place.pending = self.exams.pending
                 save = None if self.finished else self._write
                 self.last = checkpoint.write(self.store, self.place, save, self.last)
-        self.place.unsaved, self.place.pending = [], []
+        self.place.settle()
 
     def _write(self, folder: Path) -> None:
         self.agent.save(folder)

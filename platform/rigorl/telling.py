@@ -1,10 +1,13 @@
 """What the front door tells: pages and pictures, what is kept, what to try next."""
 
 import argparse
+import logging
 import math
+import os
 import shlex
 import sys
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +15,16 @@ from rigorl import checkpoint, plan, report, why
 from rigorl.analysis.curves import Curve
 from rigorl.analysis.verdict import Verdict
 from rigorl.checkpoint import Store
+from rigorl.errors import JournalError, has_secret, shown
 from rigorl.fitting import Node, never, short_of, trials_at_once
 from rigorl.outside import live
 from rigorl.outside.journal import SqlJournal, State
+from rigorl.outside.journal.lines import said
 from rigorl.spec import Experiment
+
+LOOK_S, LINGER_S, AGAIN_S = 1.0, 3.0, 20.0
+"""Seconds between two looks into a journal; after the end, for last words; for a next driver."""
+log = logging.getLogger("rigorl")
 
 
 def pages(spec: Experiment, verdict: Verdict, journal: SqlJournal) -> dict[str, str]:
@@ -74,7 +83,10 @@ def whys(args: argparse.Namespace, name: str, journal: SqlJournal) -> dict[str, 
     assert spec is not None  # noqa: S101
     kept = why.driving(journal, name)
     if kept and journal.state(name) != "done":
-        again = f"rigorl run {args.spec or 'SPEC'}{_home(args)}"
+        same = _spec(args, args.set) if args.spec else "SPEC"
+        again = f"rigorl run {same}{_kept(args)}"
+        if args.address:
+            again = f"rigorl submit {same} --address {_quoted(args.address)}"
         kept = f"{kept}; type `{again}`, as before, and it goes on"
     return {"driver": kept, "trials": why.whys(spec, journal, driven=not kept)}
 
@@ -103,18 +115,17 @@ def _is_settled(state: State) -> bool:
 
 def next_steps(args: argparse.Namespace, spec: Experiment) -> str:
     """Say where to look, and what to try, in the words of this very call."""
-    home = _home(args)
     changes = [*args.set, f"name={spec.name}"] if args.fork else args.set
-    same = f"{args.spec}{''.join(f' --set {change!r}' for change in changes)}{home}"
+    same = f"{_spec(args, changes)}{_kept(args)}"
     storage = f" --storage {shlex.quote(args.storage)}" if args.storage else ""
     rigorl = sys.argv[0] if Path(sys.argv[0]).name == "rigorl" else "rigorl"
     return "\n".join(
         [
             "",
             "What next:",
-            f"  {rigorl} ui{home}    every run, metric and figure, at http://127.0.0.1:5000"
+            f"  {rigorl} ui{_home(args)}    every run, metric and figure, at http://127.0.0.1:5000"
             if args.mlflow != "none"
-            else f"  {rigorl} status{home}    how far every study is",
+            else f"  {rigorl} status{_kept(args)}    how far every study is",
             f"  {rigorl} report {same} --html report.html    verdict and curves",
             f"  {rigorl} run {same}{storage}    again: it plays nothing twice",
         ]
@@ -123,27 +134,38 @@ def next_steps(args: argparse.Namespace, spec: Experiment) -> str:
 
 def distant_steps(args: argparse.Namespace) -> str:
     """Say how to go on with a study that a cluster plays, in the words of this very call."""
-    same = f"{args.spec}{''.join(f' --set {shlex.quote(change)}' for change in args.set)}"
-    at = f" --address {args.address}"
-    kept = f" --home {shlex.quote(str(args.home))}"
-    if args.journal:
-        kept = f" --journal {shlex.quote(args.journal)}"
+    same, at, kept = _spec(args, args.set), f" --address {_quoted(args.address)}", _kept(args)
     rigorl = sys.argv[0] if Path(sys.argv[0]).name == "rigorl" else "rigorl"
     return "\n".join(
         [
             "",
             "What next:",
             f"  {rigorl} logs {same} -f{at}    what it says, until it ends",
-            f"  {rigorl} status {args.spec}{at}{kept}    the job, and how far the study is",
-            f"  {rigorl} status {args.spec} --why{kept}    why trials wait, or failed",
+            f"  {rigorl} status {same}{at}{kept}    the job, and how far the study is",
+            f"  {rigorl} status {same} --why{kept}    why trials wait, or failed",
             f"  {rigorl} stop {same}{at}    at the next checkpoint",
             f"  {rigorl} report {same}{kept}    the verdict, as far as it can be given",
         ]
     )
 
 
+def _spec(args: argparse.Namespace, changes: Sequence[str]) -> str:
+    words = [str(args.spec), *(word for change in changes for word in ("--set", change))]
+    return shlex.join(words)
+
+
+def _kept(args: argparse.Namespace) -> str:
+    """Say where the study is kept, as far as the next command would not know by itself."""
+    told = args.journal and args.journal != os.environ.get("RIGORL_JOURNAL")
+    return _home(args) + (f" --journal {_quoted(args.journal)}" if told else "")
+
+
 def _home(args: argparse.Namespace) -> str:
-    return "" if args.home == Path(".rigorl") else f" --home {args.home}"
+    return "" if args.home == Path(".rigorl") else f" --home {shlex.quote(str(args.home))}"
+
+
+def _quoted(url: str) -> str:
+    return shlex.quote(shown(url) if has_secret(url) else url)
 
 
 def costs(found: Sequence[Any], wall_s: float, fits: Mapping[str, Any] | None = None) -> str:
@@ -190,7 +212,8 @@ def _fits(fits: Mapping[str, Any]) -> str:
     ]
     lines = report.table(["node", "CPUs free", "GPUs free", "memory free", "also"], rows)
     if fits["never"]:
-        return f"{lines}\n\nNo trial ever fits on these nodes: {fits['never']}.\n"
+        others = "Nodes that an autoscaler may add are not counted."
+        return f"{lines}\n\nNo trial ever fits on these nodes: {fits['never']}. {others}\n"
     why = f" ({fits['short_of']})" if fits["short_of"] else ""
     held = f"Trials at once: {fits['now']} now{why}; {fits['at_once']} when all is free."
     return f"\n{lines}\n\n{held}\n"
@@ -212,3 +235,55 @@ def _waits(cost: Any) -> str:
 def _span(seconds: float) -> str:
     minutes = seconds / 60
     return f"{minutes / 60:.1f} h" if minutes >= 60 else f"{minutes:.1f} min"  # noqa: PLR2004
+
+
+def words(
+    journal: SqlJournal,
+    study: str,
+    *,
+    follow: bool,
+    seen: Sequence[str] = (),
+    patience: float = 0.0,
+) -> Iterator[str]:
+    """Yield what drivers of *study* said; of it, what comes after the lines that were *seen*.
+
+    A study that is over when one begins to `follow` it may have been sent again just now: the
+    next driver is waited for with *patience*.
+    """
+    since, over_at, patience, missed = 0, 0.0, max(patience, LINGER_S), False
+    while True:
+        try:
+            new = said(journal.database, study, since)
+            state = journal.state(study)
+        except JournalError as error:
+            if not follow or journal.database.is_file:
+                raise
+            log.warning("%s; asking again", error)
+            time.sleep(LOOK_S)
+            continue
+        for _, text in new[_known(new, seen) :]:
+            yield text
+        since, seen = new[-1][0] if new else since, ()
+        now = time.monotonic()
+        if state in ("", "running"):
+            if follow and not state and not missed:
+                log.warning("%r is not known here; waiting for it", study)
+            over_at, patience, missed = 0.0, LINGER_S, not state
+        elif not over_at:
+            over_at = now
+            if follow and patience > LINGER_S:
+                log.warning("%r: %s; waiting %.0f s for a next driver", study, state, patience)
+        if not follow or (over_at and not new and now - over_at > patience):
+            return
+        time.sleep(LOOK_S)
+
+
+def _known(new: Sequence[tuple[int, str]], seen: Sequence[str]) -> int:
+    """Return how many of *new* come up to the latest of the lines *seen* that is among them."""
+    told = [text.splitlines() for _, text in new]
+    for line in reversed(seen):
+        if line.strip():  # a page has empty lines, and so has every other page
+            found = [place for place, lines in enumerate(told, 1) if line in lines]
+            if found:
+                return found[-1]
+    return 0

@@ -58,6 +58,8 @@ class Start(Struct, frozen=True, kw_only=True, tag="start"):
     step: int
     host: str
     note: str = ""
+    rungs: int = 0
+    """Regular exams that were told, and are not told again now: the journal must have them."""
 
 
 class Score(Struct, frozen=True, array_like=True):

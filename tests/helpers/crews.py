@@ -84,5 +84,15 @@ class Failing(Late):
         return self.crew.submit(function, item)  # type: ignore[no-any-return]
 
 
+class Hiding(Failing):
+    """So that nobody knows before a result is waited for."""
+
+    def submit(self, function: Callable[[Any], Any], item: Any) -> "Future[Any]":
+        if self.count + 1 == self.at:
+            self.count += 1
+            return Tardy(lambda: _fail(item))
+        return super().submit(function, item)
+
+
 def _fail(item: Any) -> Any:
     raise TrialFailed(f"actions must be finite, but are not on task {item.task.name!r}")

@@ -1,6 +1,7 @@
 """A Ray cluster of our own, started as a person starts one, and ended by its own pids."""
 
 import contextlib
+import json
 import os
 import shutil
 import socket
@@ -74,6 +75,12 @@ class Head:
         except OSError:
             return False
         return True
+
+    def alive(self) -> int:
+        """Return how many nodes the cluster has now."""
+        with urllib.request.urlopen(f"{self.address}/nodes?view=summary") as answer:  # noqa: S310
+            found = json.loads(answer.read())["data"]["summary"]
+        return sum(node["raylet"]["state"] == "ALIVE" for node in found)
 
     def kill(self) -> None:
         """End it as a loss of power would: all at once."""

@@ -83,7 +83,7 @@ def test_a_study_that_was_killed_goes_on_from_the_bucket(place: Path, s3: S3) ->
         child.send_signal(signal.SIGKILL)
     again = rigorl(place, "resume", *LOCAL, "--storage", url)
     assert again.returncode == 0, again.stderr
-    assert "Continued from their last checkpoint: 1" in again.stderr
+    assert "To go on from their newest checkpoint that is whole: 1" in again.stderr
     assert exported(place) == exported(place, "--home", "whole")
 
 

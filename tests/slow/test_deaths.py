@@ -13,12 +13,18 @@ import psutil
 import pytest
 import ray
 from ray.cluster_utils import Cluster
+from ray.exceptions import WorkerCrashedError
 from ray.util.placement_group import placement_group, remove_placement_group
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
 from helpers.mortal import Mortal, hold, raise_in_two_steps
+from helpers.trials import trial
+from rigorl.outside.on_ray import worker
 from rigorl.outside.on_ray.deaths import Death, cause, last_words
 from rigorl.outside.on_ray.nodes import nodes
+from rigorl.outside.on_ray.tries import FAILURES, LOSSES, Tries
+from rigorl.outside.on_ray.worker import Terms
+from rigorl.trial import Bundle, Failure
 
 pytestmark = pytest.mark.filterwarnings("default")
 ROOM = 2**30
@@ -85,6 +91,29 @@ def test_a_crash_in_native_code_says_where(
     assert "native code crashed on " in death.words
     assert re.search(rf"{fault} in .*helpers/mortal.py:\d+ in {how}", death.words), death.words
     assert not death.node_lost
+
+
+def test_last_words_are_those_of_one_attempt(tmp_path: Path) -> None:
+    """The next worker may die before it can leave any, and of something else."""
+    terms, bundle = Terms(str(tmp_path)), Bundle(trials=(trial(),))
+    file = tmp_path / bundle.id / "last-words"
+    file.parent.mkdir()
+    file.write_text(
+        'Fatal Python error: Aborted\n\nCurrent thread 0x1:\n  File "a.py", line 1 in b\n'
+    )
+    gone = WorkerCrashedError()
+    assert "native code crashed: Aborted in" in worker.death(gone, terms, bundle).words
+    assert "killed from outside" in worker.death(gone, terms, bundle).words
+
+
+def test_a_bundle_is_not_charged_with_the_nodes_it_loses() -> None:
+    tries, bundle = Tries(), Bundle(trials=(trial(),))
+    deaths = [Death("its node was lost", node_lost=True)] * LOSSES + [Death("killed")] * FAILURES
+    assert all(tries.mourn(bundle, death)[0] for death in deaths)
+    again, (_, failure) = tries.mourn(bundle, Death("killed"))
+    assert not again
+    assert isinstance(failure, Failure)
+    assert failure.cause == "its node was lost (its worker died 3 times, the last time: killed)"
 
 
 def test_ends_of_its_own_and_by_others_are_told(cluster: Cluster) -> None:

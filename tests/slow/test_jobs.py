@@ -1,5 +1,6 @@
 """A study on a cluster that somebody started: sent once, followed, stopped, taken up again."""
 
+import http.server
 import json
 import os
 import re
@@ -11,7 +12,9 @@ import time
 import urllib.request
 from collections.abc import Iterator
 from contextlib import suppress
+from itertools import islice
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 import ray
@@ -22,6 +25,7 @@ from helpers.heads import Head, Wire, free_port, head
 from rigorl import arguments, remote
 from rigorl.errors import IncompleteResults, JobError
 from rigorl.outside import yaml_file
+from rigorl.outside.journal import at_home
 from rigorl.outside.on_ray import jobs, refusals, tail
 from rigorl.outside.on_ray import order as orders
 from rigorl.outside.on_ray.order import Order
@@ -171,6 +175,12 @@ def test_who_waits_ends_as_the_job_does(place: Path, cluster: Head) -> None:
 
     assert all("words" in list(drain(id_)) for id_ in sent.values())
     assert ended == [0, 1, 2]
+    stopped = client.submit_job(entrypoint="exec sleep 60")
+    while jobs.info(client, stopped).state != "RUNNING":
+        time.sleep(0.2)
+    client.stop_job(stopped)
+    list(drain(stopped))
+    assert ended[-1] == 143
 
 
 def test_what_an_order_may_ask_is_what_ray_takes(place: Path) -> None:
@@ -198,7 +208,7 @@ def test_what_would_fail_there_is_refused_before_anything_is_sent(
     unreachable = "postgresql://nobody@127.0.0.1:1/none"
     for words, said in (
         (("small.yaml",), "no place is named and the nodes have no RIGORL_HOME"),
-        (("small.yaml", keep, "--set", "budget.gpus=1"), r"asks for 1 GPU \(0 on the best node\)"),
+        (("small.yaml", keep, "--set", "budget.gpus=1"), "asks for 1 CPU and 1 GPU on one node"),
         (("small.yaml", keep, "--journal", unreachable), "seen from the cluster: the journal"),
         (("mine.yaml", keep), "the cluster has no module my_lab.one; ship it with --with"),
     ):
@@ -227,6 +237,33 @@ def test_what_is_not_a_cluster_of_this_ray_is_told_in_words(
         jobs.connect(cluster.address)
 
 
+class Gateway(http.server.BaseHTTPRequestHandler):
+    """Has nobody behind it."""
+
+    def do_GET(self) -> None:
+        self.send_response(503)
+        self.end_headers()
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+def test_a_gateway_without_a_head_is_one_that_does_not_answer(
+    cluster: Head, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It may come back: who follows asks again."""
+    with http.server.HTTPServer(("127.0.0.1", 0), Gateway) as gateway:
+        threading.Thread(target=gateway.serve_forever, daemon=True).start()
+        url = f"http://127.0.0.1:{gateway.server_port}"
+        with pytest.raises(JobError, match="but nothing does at http://127"):
+            jobs.connect(url)
+        client = jobs.connect(cluster.address)
+        monkeypatch.setattr(client, "_address", url)
+        with pytest.raises(jobs.Unreachable):
+            jobs.info(client, "rigorl-slow")
+        gateway.shutdown()
+
+
 def test_another_rigorl_is_refused_and_ours_travels_with_a_module_of_the_persons(
     place: Path, cluster: Head
 ) -> None:
@@ -247,6 +284,8 @@ def test_another_rigorl_is_refused_and_ours_travels_with_a_module_of_the_persons
     done = start(place, *words, "--code", "--wait", PYTHONPATH=paths)
     said, _ = done.communicate(timeout=200)
     assert done.returncode == 0, said
+    assert said.count("What next:") == 1, "the job knows no paths of ours"
+    assert said.index("What next:") < said.index("# slow")
 
 
 def test_a_storage_that_each_node_has_for_itself_is_refused(place: Path, cluster: Head) -> None:
@@ -278,16 +317,67 @@ def _nodes(cluster: Head) -> int:
     return sum(node["raylet"]["state"] == "ALIVE" for node in found)
 
 
+def test_another_spec_of_a_study_that_is_played_does_not_attach(place: Path, cluster: Head) -> None:
+    at = ("--address", cluster.address)
+    words = ("submit", "slow.yaml", "--set", "name=held", "--keep-on-head", "--mlflow", "none", *at)
+    told(*words)
+    with pytest.raises(JobError, match="plays 'held' from another one; wait for its end"):
+        told(*words, "--set", "seeds.test=[0,1,2]")
+    held = ("slow.yaml", "--set", "name=held", *at)
+    both = ("submit", *held, "--keep-on-head", "--mlflow", "none", "--home", "elsewhere")
+    told(*both)
+    with pytest.raises(JobError, match=r"must be one study, but here play rigorl-held-.* and "):
+        told("stop", *held)
+    client, until = jobs.connect(cluster.address), time.monotonic() + 100
+    while any(not job.over for job in jobs.of_study(client, "held")):
+        assert time.monotonic() < until
+        for home in (".rigorl", "elsewhere"):
+            with suppress(IncompleteResults):  # it has not begun yet
+                told("stop", *held[:3], "--home", home, "--no-wait")
+        time.sleep(0.5)
+
+
+def test_what_a_stream_leaves_out_is_told_when_the_job_is_over(
+    cluster: Head, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A gateway may end a stream in good order, though the job goes on."""
+    whole, begun = tail._stream, []
+
+    def short(*words: Any) -> Iterator[str]:
+        begun.append(words)
+        yield from islice(whole(*words), 1 if len(begun) == 1 else 0)
+
+    monkeypatch.setattr(tail, "_stream", short)
+    client = jobs.connect(cluster.address)
+    id_ = client.submit_job(entrypoint="echo line 1; echo line 2; sleep 2; printf end")
+    lines = [line for line in tail.tail(client, id_) if line.startswith(("line", "end"))]
+    assert lines == ["line 1", "line 2", "end"]
+
+
+def test_a_journal_that_knows_nothing_of_the_study_is_not_followed(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def gone(*_: Any) -> Iterator[str]:
+        raise jobs.Away("its head began anew")
+
+    at_home(place / ".rigorl").close()
+    monkeypatch.setattr(remote, "tail", gone)
+    args = arguments.parser().parse_args(["logs", "slow.yaml", "-f"])
+    with pytest.raises(jobs.Away, match="its head began anew"):
+        list(remote._tail(args, cast("jobs.Client", None), "rigorl-slow", "slow"))
+
+
 def test_a_token_is_asked_for_and_never_told(place: Path) -> None:
     tokens = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": TOKEN}
     with head({**environment(place), **tokens}) as guarded:
         at = ("--keep-on-head", "--mlflow", "none", "--address", guarded.address)
         words = ("submit", "slow.yaml", *at)
-        tries = [{}, {**tokens, "RAY_AUTH_TOKEN": "x"}, tokens]
+        lost = {"RAY_AUTH_MODE": "token"}
+        tries = [{}, lost, {**tokens, "RAY_AUTH_TOKEN": "x"}, tokens]
         going = [start(place, *words, **env) for env in tries]
-        none, wrong, right = (one.communicate(timeout=100)[0] for one in going)
-        assert [one.returncode for one in going] == [2, 2, 0], right
-        assert "got none; set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN" in none
+        none, nowhere, wrong, right = (one.communicate(timeout=100)[0] for one in going)
+        assert [one.returncode for one in going] == [2, 2, 2, 0], right
+        assert all("got none; set RAY_AUTH_MODE=token and" in said for said in (none, nowhere))
         assert "refused it; correct RAY_AUTH_TOKEN" in wrong
         wait_for_words()
         known = asked(f"{guarded.address}/api/jobs/", Authorization=f"Bearer {TOKEN}")

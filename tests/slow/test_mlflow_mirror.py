@@ -474,6 +474,25 @@ def test_mlflow_that_stops_answering_and_comes_back_has_all_of_it_once(
         assert {r.data.tags["state"] for r in runs(uri)} == {"finished"}
 
 
+def test_a_password_of_mlflows_is_neither_told_nor_kept(
+    journal: SqlJournal, spec: Experiment, empty: Path, tmp_path: Path, uri: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    play(spec, journal, tmp_path)
+    monkeypatch.setattr(mlflow_mirror, "PATIENCE", 5.0)
+    away = mirror("http://me:hunter2@127.0.0.1:9", journal, spec)
+    assert away.trouble
+    assert "hunter2" not in away.trouble
+    monkeypatch.undo()
+    with server(uri, tmp_path) as (address, _):
+        secret = address.replace("://", "://me:hunter2@")
+        assert mirror(secret, journal, spec).trouble is None
+        assert mirror(secret, journal, spec).trouble is None
+    assert_whole(uri, journal)
+    assert journal.mirrored(secret) == {}
+    assert journal.mirrored(address.replace("://", "://...@"))
+
+
 @contextmanager
 def server(uri: str, tmp_path: Path) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
     with socket.create_server(("127.0.0.1", 0)) as free:

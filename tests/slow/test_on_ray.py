@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import psutil
 import pytest
 import ray
 
@@ -142,6 +143,33 @@ def test_learners_that_share_minibatches_on_ray_make_the_same_as_one_in_turns(
     assert encoded(there) == encoded(here)
 
 
+class Killed(Exception):  # noqa: N818
+    pass
+
+
+class Late(Memory):
+    """A journal that takes its time with the first report, and whose driver then dies."""
+
+    def record(self, trials: Sequence[Trial], events: Sequence[Event]) -> None:
+        if any(isinstance(event, Report) for event in events) and not self.told:
+            time.sleep(2.0)
+            raise Killed
+        super().record(trials, events)
+
+
+def test_what_was_told_while_the_driver_was_late_is_not_lost_with_it(tmp_path: Path) -> None:
+    budget = {"steps": 200, "exam_every": 5, "exam_episodes": 1, "checkpoint_every": 5}
+    agent = {"name": "helpers.seeker", "config": {"pause": 0.01}}
+    spec = tiny(arms={"x": {"agent": agent}}, budget=budget, seeds={"test": [0]})
+    late, again, whole = Late(), Memory(), Memory()
+    with pytest.raises(Killed):
+        ACTORS.run(spec, late, tmp_path)
+    assert list(tmp_path.glob("*/checkpoint-*")), "it was ahead"
+    ACTORS.run(spec, again, tmp_path)
+    experiment.run(spec, InProcess(), whole, optuna_ask.ask)
+    assert encoded(again) == encoded(whole)
+
+
 def test_ppo_on_ray_is_to_the_bit_ppo_in_this_process(tmp_path: Path) -> None:
     spec = tiny(
         arms={"ppo": {"agent": {"name": "ppo", "config": {"n_steps": 32, "epochs": 2}}}},
@@ -164,9 +192,45 @@ def test_a_worker_that_dies_is_replaced_and_nothing_is_lost(player: Player, tmp_
     died, whole = Told(), Memory()
     verdict = player.run(spec, died, tmp_path / "trials")
     assert (tmp_path / "scar").exists()
-    assert len(died.troubles()) == 1
+    (trouble,) = died.troubles()
+    assert trouble.startswith("it was killed from outside on ")
     assert experiment.run(spec, InProcess(), whole, optuna_ask.ask) == verdict
     assert encoded(died) == encoded(whole)
+
+
+class Killing(Told):
+    """A journal at whose first beat the member of a crew that is ours is killed."""
+
+    def record(self, trials: Sequence[Trial], events: Sequence[Event]) -> None:
+        super().record(trials, events)
+        if (
+            any(isinstance(event, Beat) and event.update for event in events)
+            and not self.troubles()
+        ):
+            ours = psutil.Process().children(recursive=True)
+            for member in (p for p in ours if "".join(p.cmdline()).startswith("ray::Member")):
+                member.kill()
+
+
+def test_a_learner_that_is_killed_beside_others_is_named_and_nothing_is_lost(
+    player: Player, tmp_path: Path
+) -> None:
+    """The leader notices a broken connection, and its crew a little later why."""
+    config = {"n_steps": 64, "epochs": 200, "minibatch": 16, "learners": 2}
+    spec = tiny(
+        arms={"ppo": {"agent": {"name": "ppo", "config": config}}},
+        tasks=[{"name": "pole", "env": "CartPole-v1"}],
+        budget={"steps": 512, "exam_every": 256, "exam_episodes": 1, "num_envs": 4, "cpus": 0.5},
+        seeds={"test": [0]},
+        placement={"crew": {"size": 1, "cpus": 0.25}},
+    )
+    disturbed, whole = Killing(), Memory()
+    player.run(spec, disturbed, tmp_path)
+    (trouble,) = disturbed.troubles()
+    assert trouble.startswith("a member of its crew is gone: it was killed from outside on ")
+    assert "; so all learners of a trial must be heard" in trouble
+    experiment.run(spec, InProcess(), whole, optuna_ask.ask)
+    assert encoded(disturbed) == encoded(whole)
 
 
 def test_a_bug_and_a_nan_are_named_and_the_others_go_on(tmp_path: Path) -> None:

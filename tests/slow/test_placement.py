@@ -14,8 +14,10 @@ from ray.cluster_utils import Cluster
 from conftest import tiny
 from helpers.placed import Place, places
 from rigorl import experiment
+from rigorl.errors import StorageError
 from rigorl.outside import optuna_ask
 from rigorl.outside.in_process import InProcess, Memory
+from rigorl.outside.on_ray import shared
 from rigorl.outside.on_ray.cluster import QUIET, RayCluster
 from rigorl.resources import Needs
 from rigorl.trial import Event, Report, Trial, Trouble, Waiting
@@ -126,6 +128,18 @@ def test_a_crew_is_spread_strictly_and_its_room_is_given_back(
         assert place.group[2] == node_with("b")
     table = ray.util.placement_group_table()
     assert {group["state"] for group in table.values()} == {"REMOVED"}
+
+
+def test_a_node_on_which_the_storage_refuses_is_named_and_why(
+    cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(storage: str, token: str) -> bool:
+        raise StorageError("access is denied")
+
+    monkeypatch.setattr(shared, "_sees", refuse)
+    with pytest.raises(StorageError, match=r"is not seen on .* \(access is denied\); choose"):
+        shared.check(str(tmp_path / "there"))
+    assert not list(tmp_path.glob("there/*")), "what was left there is taken away"
 
 
 def test_a_node_that_is_lost_costs_nothing_but_time(cluster: Cluster, tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """A crew on Ray keeps its promises: the same results, whatever dies and wherever it sits."""
 
 import os
+import pickle
 import re
 import time
 from collections.abc import Callable, Iterator
@@ -14,12 +15,16 @@ from ray.cluster_utils import Cluster
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
 from helpers import crew as scenes
-from helpers.crew import Deadly
+from helpers import mishaps
+from helpers.mishaps import Deadly
 from rigorl.errors import CrewError, TrialFailed
 from rigorl.outside.in_process import Alone
 from rigorl.outside.on_ray import crew as on_ray
 from rigorl.outside.on_ray.cluster import QUIET
-from rigorl.outside.on_ray.crew import AHEAD, TRIES, RayCrew
+from rigorl.outside.on_ray.crew import AHEAD, RayCrew
+from rigorl.outside.on_ray.deaths import Death
+from rigorl.outside.on_ray.items import LOSSES, TRIES, Job, of_deaths
+from rigorl.outside.on_ray.parcel import pack
 from rigorl.resources import Needs
 
 pytestmark = pytest.mark.filterwarnings("default")
@@ -121,7 +126,7 @@ def test_a_member_that_is_killed_is_replaced_and_nothing_is_lost(
     stage: Stage, tmp_path: Path
 ) -> None:
     item = Deadly(tmp_path / "tally", times=TRIES - 1)
-    before, survived, others, after = stage.play(scenes.among_others, item)
+    before, survived, others, after = stage.play(mishaps.among_others, item)
     assert item.tally.stat().st_size == TRIES
     assert others == [i * i for i in range(8)]
     assert survived["pid"] not in {where["pid"] for where in before}
@@ -142,7 +147,7 @@ def test_an_item_that_always_kills_is_given_up_in_words(
     way: str, cause: str, stage: Stage, tmp_path: Path
 ) -> None:
     item = Deadly(tmp_path / "tally", times=99, way=way)
-    error, _, later = stage.play(scenes.said, scenes.survive, item)
+    error, _, later = stage.play(mishaps.said, mishaps.survive, item)
     assert type(error) is CrewError
     assert "must outlive its item, but 3 died of the same one: it" in str(error)
     assert cause in str(error)
@@ -152,7 +157,7 @@ def test_an_item_that_always_kills_is_given_up_in_words(
 
 def test_a_mistake_comes_out_as_itself_and_is_not_tried_again(stage: Stage, tmp_path: Path) -> None:
     tally = tmp_path / "tally"
-    error, where, later = stage.play(scenes.said, scenes.diverge, tally)
+    error, where, later = stage.play(mishaps.said, mishaps.diverge, tally)
     assert type(error) is TrialFailed
     assert str(error) == "loss must be finite, but is nan; lower the rate"
     assert "in diverge" in where
@@ -163,22 +168,22 @@ def test_a_mistake_comes_out_as_itself_and_is_not_tried_again(stage: Stage, tmp_
 @pytest.mark.parametrize(
     ("function", "kind", "words"),
     [
-        (scenes.be_peculiar, RuntimeError, "PeculiarError: 1 and 1"),
-        (scenes.answer_unreadably, ValueError, "not a number"),
-        (scenes.answer_nothing_that_travels, TypeError, "lock"),
+        (mishaps.be_peculiar, RuntimeError, "PeculiarError: 1 and 1"),
+        (mishaps.answer_unreadably, ValueError, "not a number"),
+        (mishaps.answer_nothing_that_travels, TypeError, "lock"),
     ],
 )
 def test_what_does_not_travel_is_a_mistake_of_its_item(
     function: Callable[[Any], Any], kind: type[Exception], words: str, stage: Stage
 ) -> None:
-    error, _, later = stage.play(scenes.said, function, "1")
+    error, _, later = stage.play(mishaps.said, function, "1")
     assert type(error) is kind
     assert words in str(error)
     assert later == 3
 
 
 def test_what_is_shared_and_cannot_be_read_is_a_mistake_too(stage: Stage) -> None:
-    error, where, later = stage.play(scenes.share_unreadable)
+    error, where, later = stage.play(mishaps.share_unreadable)
     assert "not a number" in str(error) + where
     assert not isinstance(error, CrewError)
     assert later == 3
@@ -212,13 +217,42 @@ def test_nothing_is_left_of_a_crew_whose_trial_is_killed(cluster: Cluster) -> No
 def test_a_crew_whose_members_cannot_start_says_so(
     cluster: Cluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(on_ray, "Member", scenes.Stillborn)
+    monkeypatch.setattr(on_ray, "Member", mishaps.Stillborn)
     with RayCrew(2, SMALL) as crew:
         with pytest.raises(CrewError, match="the last one could not start, 3 times: ") as caught:
             crew.submit(abs, -3).result(30)
         assert "it could not begin: OSError: no such library" in str(caught.value)
         with pytest.raises(CrewError, match="could not start"):
             crew.submit(abs, -3)
+
+
+def test_a_member_that_no_node_can_take_is_not_waited_for_for_ever(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(on_ray, "SEATED", 0.3)
+    with RayCrew(1, Needs(cpus=0.25, resources={"nowhere": 1})) as crew:
+        words = r"3 times: it was not there after 0.3 s; maybe no node has room for it; mend"
+        with pytest.raises(CrewError, match=words):
+            crew.submit(abs, -3).result(30)
+
+
+def test_members_that_are_lost_with_their_nodes_are_no_fault_of_an_item() -> None:
+    job, lost, killed = Job(pack((abs, -3))), Death("x", node_lost=True), Death("y")
+    job.deaths = [lost] * LOSSES + [killed] * (TRIES - 1)
+    assert not job.is_given_up
+    for more in (lost, killed):
+        job.deaths.append(more)
+        assert job.is_given_up
+        job.deaths.pop()
+
+
+def test_what_members_died_of_is_said_first_and_once() -> None:
+    lost = Death("its node n was lost", node_lost=True)
+    found = of_deaths(CrewError("one was not heard"), [lost, lost])
+    assert str(found) == "a member of its crew is gone: its node n was lost; so one was not heard"
+    assert pickle.loads(pickle.dumps(found)).node_lost  # noqa: S301
+    assert str(of_deaths(found, [lost])) == str(found)
+    assert not of_deaths(found, [lost, Death("killed")]).node_lost
 
 
 def test_members_with_a_half_share_a_gpu(cluster: Cluster) -> None:
@@ -247,17 +281,18 @@ def test_a_node_that_is_lost_in_mid_item_costs_time_and_no_result(
     cluster: Cluster, tmp_path: Path
 ) -> None:
     stage = Stage({"CPU": 0.25}, {"CPU": 0.25}, how="STRICT_SPREAD")
-    own, member, _ = stage.play(scenes.nodes, Deadly(tmp_path / "none", times=0), size=1)
+    own, member, _ = stage.play(mishaps.nodes, Deadly(tmp_path / "none", times=0), size=1)
     cluster.add_node(**NODE)
     item = Deadly(tmp_path / "tally", times=1, way="wait")
-    waiting = stage.trial.play.remote(scenes.nodes, 1, SMALL, item)
+    waiting = stage.trial.play.remote(mishaps.nodes, 1, SMALL, item)
     _until(item.tally.exists)
     (lost,) = (node for node in cluster.worker_nodes if node.node_id == member)
     cluster.remove_node(lost, allow_graceful=False)
     own_then, member_then, (death,) = ray.get(waiting, timeout=60)
     assert own_then == own
     assert member_then not in {own, member}
-    assert re.match(r"its node .* was lost", death)
+    assert re.match(r"its node .* was lost", death.words)
+    assert death.node_lost
     stage.close()
 
 

@@ -158,7 +158,7 @@ def test_a_stop_keeps_the_next_checkpoint_and_resume_says_so(
     assert "# small: stopped; the same command goes on" in rigorl(place, "status").stdout
     again = rigorl(place, "resume", *words)
     assert again.returncode == 0, again.stderr
-    assert "Continued from their last checkpoint: " in again.stderr
+    assert "To go on from their newest checkpoint that is whole: " in again.stderr
     undisturbed = rigorl(place, "run", "small.yaml", *LOCAL, "--home", "undisturbed")
     assert again.stdout == undisturbed.stdout
 

@@ -21,11 +21,23 @@ class Place(Struct):
     tallies: dict[str, Tally] = {}
     """Episodes learned from so far, by task."""
     unsaved: list[Report] = []
-    """Reports since the checkpoint before this one: the driver may not have them yet."""
+    """Reports since the checkpoint before the last: the driver may not have them yet."""
+    older: int = 0
+    """How many of them came before the last checkpoint."""
     exam_tallies: dict[str, Tally] = {}
     """Episodes of the exams told so far, by task."""
     pending: list[Report] = []
     """Reports, without returns, whose exams were under way."""
+
+    @property
+    def told(self) -> int:
+        """How many rungs were told before those that are `unsaved`."""
+        return len(self.values) - sum(report.rung is not None for report in self.unsaved)
+
+    def settle(self) -> None:
+        """Note that a checkpoint was made; let go of what came before the last one."""
+        del self.unsaved[: self.older]
+        self.older, self.pending = len(self.unsaved), []
 
     def tally(self, task: str) -> Tally:
         """Return the tally of *task*, at first an empty one."""

@@ -35,7 +35,7 @@ def never(needs: Sequence[Needs], strategy: Strategy, nodes: Sequence[Node]) -> 
 def short_of(needs: Sequence[Needs], strategy: Strategy, nodes: Sequence[Node]) -> str:
     """Say why a trial is not placed now: what is short, and where. Empty if there is room."""
     if reason := never(needs, strategy, nodes):
-        return f"never: {reason}"
+        return f"waits for nodes that are not there: {reason}"
     if placements(needs, strategy, nodes, free=True, most=1):
         return ""
     free = rooms_of(nodes, free=True)

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory, gettempdir
 from typing import NamedTuple
-from urllib.parse import parse_qsl, urlsplit
+from urllib.parse import parse_qsl
 
 from pyarrow import fs
 
@@ -31,9 +31,10 @@ AT_FIRST = 3
 AT_ONCE = 8
 """Files that are on their way at the same time."""
 CHUNK = 2**20
-SETTINGS = ("endpoint_override", "region", "scheme")
+SETTINGS, SCHEMES = ("endpoint_override", "region", "scheme"), ("http", "https")
 REFUSED = {
     "NO_SUCH_BUCKET": ("there is no such bucket", "make it, or name another with --storage"),
+    "ExpiredToken": ("its credentials have expired", "renew them on every node"),
     "NETWORK_CONNECTION": ("it does not answer", "see that it can be reached from every node"),
     "ACCESS_DENIED": (
         "access is denied",
@@ -74,26 +75,30 @@ def located(storage: str | Path) -> str:
 
 def address(url: str) -> Address:
     """Return what *url* and AWS's variables say. Raises `SpecError`, without any secret."""
-    if "@" in url:
+    said = dict(parse_qsl(url.partition("?")[2], keep_blank_values=True))
+    names = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL")
+    endpoint = said.get("endpoint_override") or next(filter(None, map(os.environ.get, names)), "")
+    if "@" in url + endpoint:
         raise SpecError(
             "a storage must be named without credentials, but there is an @ in it; give them as "
             "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or in AWS's own files, on every node"
         )
-    parts = urlsplit(url)
-    if parts.scheme != "s3" or not parts.netloc or parts.fragment:
+    kind, bare = url.partition("://")[0], url.partition("?")[0]
+    name, _, prefix = bare.removeprefix("s3://").partition("/")
+    if kind != "s3" or not re.fullmatch(r"[\w.-]+", name) or "#" in url:
         raise SpecError(
-            f"a storage must be a folder or s3://bucket/prefix, but is {parts.scheme}://"
-            f"{parts.netloc}...; write, for instance, s3://my-bucket/trials"
+            f"a storage must be a folder or s3://bucket/prefix, but is {bare}...; write, for "
+            "instance, s3://my-bucket/trials"
         )
-    said = dict(parse_qsl(parts.query, keep_blank_values=True))
     for key in said.keys() - set(SETTINGS):
         raise SpecError(f"a bucket has no setting {key!r}{nearest(key, SETTINGS)}")
-    names = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL")
-    endpoint = said.get("endpoint_override") or next(filter(None, map(os.environ.get, names)), "")
     scheme, _, host = endpoint.rpartition("://")
-    root = f"{parts.netloc}/{parts.path.strip('/')}".rstrip("/")
+    scheme = said.get("scheme") or scheme or "https"
+    if scheme not in SCHEMES:
+        raise SpecError(f"a bucket's scheme must be http or https, but is {scheme!r}; correct it")
+    root = "/".join([name, *filter(None, prefix.split("/"))])
     region = said.get("region") or os.environ.get("AWS_REGION")
-    return Address(root, host.rstrip("/") or None, said.get("scheme") or scheme or "https", region)
+    return Address(root, host.rstrip("/") or None, scheme, region)
 
 
 def _connected(at: Address, attempts: int) -> fs.S3FileSystem:
@@ -246,7 +251,10 @@ def _blaming(where: object) -> Iterator[None]:
         with blaming(gettempdir(), NO_ROOM):
             yield
     except OSError as error:
-        code = (re.findall(r"AWS Error (\w+)", str(error)) or ["an error without a name"])[0]
+        named = re.search(r"ExceptionName: (\w+)", str(error)) or re.search(
+            r"AWS Error (\w+)", str(error)
+        )
+        code = named[1] if named else "an error without a name"
         fact, way_out = REFUSED.get(code, (code, OTHERWISE))
         raise StorageError(
             f"what a trial keeps must be written and read whole, but {where}: {fact}; {way_out}: "

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import psutil
 from mlflow import MlflowClient
 
-from rigorl.errors import RigorlError
+from rigorl.errors import RigorlError, shown
 from rigorl.outside.journal import SqlJournal
 from rigorl.outside.mlflow_runs import AWAY
 from rigorl.outside.on_ray import cluster
@@ -104,5 +104,5 @@ def _mlflow(uri: str) -> Finding:
     try:
         found = MlflowClient(tracking_uri=uri).search_experiments(max_results=1_000)
     except AWAY as error:
-        return Finding("mlflow store", f"{uri} does not answer: {error}", ok=False)
-    return Finding("mlflow store", f"{uri}, {len(found)} experiments", ok=True)
+        return Finding("mlflow store", shown(f"{uri} does not answer: {error}"), ok=False)
+    return Finding("mlflow store", f"{shown(uri)}, {len(found)} experiments", ok=True)

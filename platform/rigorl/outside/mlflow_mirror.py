@@ -20,6 +20,7 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from rigorl.analysis.curves import Curve, means, summary
+from rigorl.errors import shown
 from rigorl.outside.groups import Groups
 from rigorl.outside.journal import Row, SqlJournal
 from rigorl.outside.mlflow_runs import AWAY, Point, Runs, State
@@ -95,7 +96,7 @@ class Mirror:
                 self.trouble = self.runs.refused
             except AWAY as error:  # it comes back, or the next run catches up
                 self.runs.disconnect()
-                self.trouble = str(error).splitlines()[0]
+                self.trouble = shown(str(error).splitlines()[0])
             self._over = ending
 
     def _look(self) -> None:

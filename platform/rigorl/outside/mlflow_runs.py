@@ -25,7 +25,7 @@ from mlflow.exceptions import MlflowException
 from requests.exceptions import RequestException
 
 from rigorl import crash
-from rigorl.errors import JournalError
+from rigorl.errors import JournalError, has_secret, shown
 from rigorl.outside.journal import DatabaseError, SqlJournal
 
 State = Literal["running", "finished", "pruned", "failed", "stopped"]
@@ -62,6 +62,8 @@ class Runs:
 
     def __init__(self, uri: str, artifacts: str | None, journal: SqlJournal, study: str) -> None:
         self.uri, self.artifacts, self.journal, self.study = uri, artifacts, journal, study
+        self.target = shown(uri) if has_secret(uri) else uri
+        """What the journal calls it: many may read that."""
         self.notes: dict[str, tuple[str, int]] = {}
         self.alone: set[str] = set()
         """What a person deleted or MLflow refuses: left alone until the next run of the study."""
@@ -84,7 +86,7 @@ class Runs:
         client = MlflowClient(tracking_uri=self.uri)
         found = client.get_experiment_by_name(self.study)
         if found is None:  # a fresh MLflow: what an earlier one was shown is not there
-            self.journal.forget_mirrored(self.uri, self.study)
+            self.journal.forget_mirrored(self.target, self.study)
             place = self.artifacts
             self._home = client.create_experiment(self.study, artifact_location=place)
         elif found.lifecycle_stage == "deleted":
@@ -94,7 +96,7 @@ class Runs:
             )
         else:
             self._home = found.experiment_id
-        self.notes = self.journal.mirrored(self.uri)
+        self.notes = self.journal.mirrored(self.target)
         self._met.clear()
         self.alone.clear()
         self.refused = None
@@ -109,7 +111,7 @@ class Runs:
         return self.notes.get(what, ("", 0))[1]
 
     def note(self, what: str, run: str, seq: int) -> None:
-        self.journal.mark_mirrored(self.uri, what, run, seq)
+        self.journal.mark_mirrored(self.target, what, run, seq)
         self.notes[what] = run, seq
 
     def open(
@@ -230,7 +232,7 @@ class Runs:
                 raise
             self.alone.add(what)
             if what not in self.notes or not self._is_deleted(what):
-                self.refused = str(error).splitlines()[0]
+                self.refused = shown(str(error).splitlines()[0])
 
 
 def _name(text: str) -> str:

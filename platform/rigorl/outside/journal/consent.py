@@ -7,7 +7,7 @@ import msgspec
 import sqlalchemy as sa
 
 from rigorl import growth
-from rigorl.outside.journal.tables import studies, trials
+from rigorl.outside.journal.tables import candidates, studies, trials
 from rigorl.spec import Experiment
 from rigorl.trial import Trial
 
@@ -15,7 +15,7 @@ from rigorl.trial import Trial
 def objection(db: sa.Connection, spec: Experiment, codes: Mapping[str, str]) -> str | None:
     """Say why *spec*, played by *codes* (agent -> code), does not continue the study, if so."""
     text = db.scalar(sa.select(studies.c.spec).where(studies.c.name == spec.name))
-    if text is None:
+    if text is None or not _is_begun(db, spec.name):
         return None
     differences = growth.differences(msgspec.json.decode(text, type=Experiment), spec)
     if differences:
@@ -32,6 +32,13 @@ def objection(db: sa.Connection, spec: Experiment, codes: Mapping[str, str]) -> 
         f"trials must be of the code that is here now, but in {spec.name!r} {counted} were made "
         "by other code; --accept-code keeps them, --fork plays all anew under another name"
     )
+
+
+def _is_begun(db: sa.Connection, study: str) -> bool:
+    """Say whether anything is known of *study* but its name: it may have been refused at once."""
+    tables = (trials, candidates)
+    first = (sa.select(sa.literal(1)).where(table.c.study == study).limit(1) for table in tables)
+    return any(db.scalar(query) is not None for query in first)
 
 
 def accept_code(db: sa.Connection, study: str, codes: Mapping[str, str]) -> None:

@@ -7,7 +7,6 @@ connection) is asked again for a while; so what is written must bear being writt
 import logging
 import math
 import os
-import re
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -18,7 +17,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, SQLAlchemyError
 
-from rigorl.errors import JournalError
+from rigorl.errors import JournalError, is_secret, shown
 
 T = TypeVar("T")
 Work = Callable[[sa.Connection], T]
@@ -66,11 +65,10 @@ class Database:
             server = {} if self.is_file else {"pool_pre_ping": True, "connect_args": ALIVE}
             self.engine = sa.create_engine(self.url, **server)
         except (ArgumentError, NoSuchModuleError, ModuleNotFoundError, ValueError) as error:
-            shown = re.sub("://[^@/]*@", "://...@", url)  # there may be a password
             raise JournalError(
-                f"the journal must be at a database's URL, but {shown!r}: {_first_line(error)}; as "
-                "sqlite:////shared/journal.db, or postgresql://user@host/name with the extra "
-                "`rigorl[postgres]` installed"
+                f"the journal must be at a database's URL, but {shown(url)!r}: "
+                f"{_first_line(error)}; as sqlite:////shared/journal.db, or "
+                "postgresql://user@host/name with the extra `rigorl[postgres]` installed"
             ) from error
         self._writer = self.engine.execution_options(rigorl_writes=True)
         if self.is_file:
@@ -85,8 +83,9 @@ class Database:
 
     @property
     def name(self) -> str:
-        """Return the URL as it may be shown: without its password."""
-        return self.url.render_as_string(hide_password=True)
+        """Return the URL as it may be shown: without a password, wherever one stands."""
+        bare = self.url.difference_update_query(filter(is_secret, self.url.query))
+        return bare.render_as_string(hide_password=True)
 
     def close(self) -> None:
         self.engine.dispose()
@@ -179,7 +178,7 @@ def _is_away(error: Exception) -> bool:
 
 
 def _first_line(error: Exception) -> str:
-    return str(error).strip().splitlines()[0]
+    return shown(str(error).strip().splitlines()[0])
 
 
 def _connect(connection: Any, _: Any) -> None:

@@ -10,7 +10,7 @@ import time
 from collections import deque
 from contextlib import suppress
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 import sqlalchemy as sa
 
@@ -90,9 +90,15 @@ class Lines(logging.Handler):
                 self._new.popleft()
 
 
-def _insert(db: sa.Connection, study: str, rows: list[dict[str, object]]) -> None:
-    db.execute(lines.insert(), rows)
+def _insert(db: sa.Connection, study: str, rows: list[dict[str, Any]]) -> None:
+    """Insert those of *rows* that are not there: the answer to an earlier asking may be lost."""
     ours = lines.c.study == study
+    since = lines.c.at >= min(row["at"] for row in rows)
+    found = db.execute(sa.select(lines.c.at, lines.c.text).where(ours, since))
+    there = {(row.at, row.text) for row in found}
+    new = [row for row in rows if (row["at"], row["text"]) not in there]
+    if new:
+        db.execute(lines.insert(), new)
     ids = sa.select(lines.c.id).where(ours).order_by(lines.c.id.desc())
     first = db.scalar(ids.offset(KEPT - 1).limit(1))
     if first is not None:

@@ -24,6 +24,7 @@ from rigorl.trial import Beat, Event, Failure, Report, Start, Trial, Trouble, Wa
 
 encode = msgspec.msgpack.Encoder(order="deterministic").encode
 KEY = ("trial", "stage", "step", "update")
+ATTEMPT = ("trial", "stage", "step", "host", "note")
 
 
 class Writing:
@@ -35,7 +36,7 @@ class Writing:
         self.reports = [_report_row(by_id[report.trial], report, at) for report in self.told]
         self.failures = [event for event in events if isinstance(event, Failure)]
         self.attempts = [
-            msgspec.structs.asdict(event) | {"at": at}
+            {name: getattr(event, name) for name in ATTEMPT} | {"at": at}
             for event in events
             if isinstance(event, Start)
         ]

@@ -17,7 +17,7 @@ from rigorl.outside.on_ray import placing
 from rigorl.outside.on_ray.nodes import nodes, trials_at_once
 from rigorl.outside.on_ray.tries import Tries
 from rigorl.outside.on_ray.waits import Waits
-from rigorl.outside.on_ray.worker import Terms, death, encode, events, hands, tell
+from rigorl.outside.on_ray.worker import Terms, death, encode, events, hands, is_saved, tell
 from rigorl.outside.signals import Stop
 from rigorl.plan import Agenda
 from rigorl.trial import Bundle, Event, Trial
@@ -43,9 +43,16 @@ class Player:
 
     def __init__(self, terms: Terms) -> None:
         self.terms, self.hands = terms, hands(terms)
+        self.news: Iterator[bytes] = iter(())
 
     def play(self, order: bytes) -> Iterator[bytes]:
-        yield from tell(order, self.terms, self.hands)
+        """Play the bundle of *order*, or go on with what was begun, up to a checkpoint."""
+        if order:
+            self.news = tell(order, self.terms, self.hands)
+        for told in self.news:
+            yield told
+            if is_saved(told):
+                return
 
 
 class Worker:
@@ -54,7 +61,9 @@ class Worker:
     def __init__(self, actor: Any, group: Any) -> None:
         self.actor, self.group = actor, group
         self.news = actor.__ray_ready__.remote()
-        self.is_ready = self.heard = False
+        self.then: Any = None
+        """What it tells after that."""
+        self.is_ready = self.heard = self.told = False
         self.bundle: Bundle | None = None
         self.doubt: RayError | None = None
         """Why it may be dead: it could not be reached."""
@@ -66,12 +75,27 @@ class Worker:
         return self.is_ready and self.bundle is None
 
     def take(self, bundle: Bundle) -> None:
-        self.bundle, self.heard = bundle, False
+        self.bundle, self.heard, self.told = bundle, False, False
+        self.news, self.then = self._play(encode(bundle)), self._play(b"")
+
+    def go_on(self) -> bool:
+        """Let it play on, for what it told is recorded. Say whether it told anything.
+
+        It knows one checkpoint ahead that it may, and so is never further ahead of the journal:
+        a checkpoint carries the reports since the one before the last.
+        """
+        told, self.told = self.told, False
+        if told:
+            self.news, self.then = self.then, self._play(b"")
+        return told
+
+    def _play(self, order: bytes) -> Any:
         stream = {"num_returns": "streaming", "_generator_backpressure_num_objects": AHEAD}
-        self.news = self.actor.play.options(**stream).remote(encode(bundle))
+        return self.actor.play.options(**stream).remote(order)
 
     def rest(self) -> None:
-        self.bundle, self.news, self.since = None, None, time.monotonic()
+        self.bundle, self.news, self.then = None, None, None
+        self.since = time.monotonic()
 
     def is_doubtful(self, error: RayError) -> bool:
         """Say whether it may be alive, or dead with all of its node: ask again for a while."""
@@ -80,7 +104,7 @@ class Worker:
             return False
         if self.doubt is None:
             self.doubt, self.since = error, now
-        self.news = None
+        self.news = self.then = None
         return now - self.since < DOUBT
 
     def ask_again(self) -> None:
@@ -239,9 +263,11 @@ class Actors:
         try:
             told = events(ray.get(next(worker.news)))
         except StopIteration:
-            news.settled.append(bundle)
-            worker.rest()
+            if not worker.go_on():
+                news.settled.append(bundle)
+                worker.rest()
             return
+        worker.told = True
         if not self.stop.asked:
             worker.heard = True
         self.waits.begin(bundle)
@@ -250,7 +276,7 @@ class Actors:
     def _mourn(self, worker: Worker, error: RayError, news: News) -> None:
         """Let a dead actor go, and see what becomes of its bundle."""
         bundle = worker.bundle
-        if bundle is None and self.line:  # it never came to life: blame who was to be next
+        if not worker.is_ready and self.line:  # it never came to life: blame who was to be next
             bundle = self.line.popleft()
         self._end(worker)
         if bundle is None:

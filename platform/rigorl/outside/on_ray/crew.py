@@ -7,6 +7,7 @@ that dies is replaced where it was, and its item goes first in the line.
 
 import sys
 import threading
+import time
 import weakref
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -14,12 +15,12 @@ from concurrent.futures import Future
 from typing import Any, Self, TypeVar, cast
 
 import ray
-from ray.exceptions import RayError, RayTaskError
+from ray.exceptions import GetTimeoutError, RayError
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
-from rigorl.errors import CrewError
-from rigorl.outside.on_ray.deaths import cause
-from rigorl.outside.on_ray.parcel import Parcel, Reply, Shared, There, pack, unpack, work
+from rigorl.outside.on_ray.deaths import Death, cause
+from rigorl.outside.on_ray.items import TRIES, Job, ask, deserted, died, tell
+from rigorl.outside.on_ray.parcel import Reply, Shared, pack, work
 from rigorl.resources import Needs
 
 I = TypeVar("I")  # noqa: E741
@@ -27,8 +28,9 @@ R = TypeVar("R")
 V = TypeVar("V")
 AHEAD = 4
 """Items for each member that may be on their way: one is worked on, others wait for their turn."""
-TRIES = 3
-"""How many members may die of one item, and how often a member may fail to start in a row."""
+SEATED = 120.0
+"""Seconds that a member may take to start. One whose node was lost waits for another in vain,
+where none has room: then its trial gives its room up, and waits in line, where it says why."""
 TURN = 0.0005
 """Seconds after which Python lets another thread have its turn. With 0.005, as it comes, a member
 waits 10 ms for its next item while the learner is busy in Python."""
@@ -41,15 +43,6 @@ class Member:
 
     def work(self, order: bytes, *shared: Any) -> bytes:
         return work(order, *shared)
-
-
-class Job:
-    """An item on its way."""
-
-    def __init__(self, parcel: Parcel) -> None:
-        self.order, self.shared = parcel
-        self.future: Future[Any] = Future()
-        self.deaths: list[str] = []
 
 
 class RayCrew:
@@ -76,6 +69,7 @@ class RayCrew:
         self._threads: list[threading.Thread] = []
         self._serving = size
         self._over: Exception | None = None
+        self._deaths: deque[tuple[float, Death]] = deque(maxlen=64)
         self._known: dict[int, Shared] = {}
         self._held: weakref.WeakValueDictionary[int, Shared] = weakref.WeakValueDictionary()
 
@@ -124,6 +118,11 @@ class RayCrew:
         finally:
             for future in ahead:
                 future.cancel()
+
+    def deaths(self, seconds: float) -> list[Death]:
+        """Return what members died of in the last *seconds*, the first one first."""
+        since = time.monotonic() - seconds
+        return [death for at, death in tuple(self._deaths) if at > since]
 
     def close(self) -> None:
         """Cancel what is on its way and end the members."""
@@ -180,14 +179,14 @@ class RayCrew:
 
     def _serve(self, seat: int) -> None:
         """Keep somebody on *seat* and hand over items, until the crew is over. A thread's life."""
-        failed: list[str] = []
+        failed: list[Death] = []
         try:
             while len(failed) < TRIES and not self._over:
                 member = self._members[seat]
                 try:
-                    ray.get(member.__ray_ready__.remote())
+                    ray.get(member.__ray_ready__.remote(), timeout=SEATED)
                 except RayError as error:
-                    failed.append(cause(error).words)
+                    failed.append(self._note(error))
                 else:
                     failed.clear()
                     self._employ(member)
@@ -199,7 +198,7 @@ class RayCrew:
         """Hand over items until *member* dies or the crew is over."""
         while (job := self._take()) is not None:
             try:
-                reply = _ask(member, job)
+                reply = ask(member, job)
             except RayError as error:
                 self._mourn(job, error)
                 return
@@ -225,18 +224,25 @@ class RayCrew:
                 return  # the crew was closed meanwhile
             self._open.remove(job)
             self._room.notify()
-        _tell(job, reply)
+        tell(job, reply)
 
     def _mourn(self, job: Job, error: RayError) -> None:
         """Put *job* first in the line again, unless too many have died of it."""
-        job.deaths.append(cause(error).words)
-        if len(job.deaths) >= TRIES:
-            self._settle(job, Reply(None, _died(job.deaths)))
+        job.deaths.append(self._note(error))
+        if job.is_given_up:
+            self._settle(job, Reply(None, died(job.deaths)))
             return
         with self._work:
             if job in self._open:
                 self._line.appendleft(job)
                 self._work.notify()
+
+    def _note(self, error: RayError) -> Death:
+        death = cause(error)
+        if isinstance(error, GetTimeoutError):
+            death = Death(f"it was not there after {SEATED:g} s; maybe no node has room for it")
+        self._deaths.append((time.monotonic(), death))
+        return death
 
     def _replace(self, seat: int) -> None:
         with self._work:
@@ -244,50 +250,12 @@ class RayCrew:
                 ray.kill(self._members[seat])  # it may live on where it cannot be reached
                 self._members[seat] = self._hire(seat)
 
-    def _leave(self, failed: list[str]) -> None:
+    def _leave(self, failed: list[Death]) -> None:
         """Give the seat up; nobody is left to work if it was the last one."""
         with self._work:
             self._serving -= 1
             if self._serving or self._over:
                 return
-        error = _deserted(failed)
+        error = deserted(failed)
         for job in self._end(error):
-            _tell(job, Reply(None, error))
-
-
-def _ask(member: Any, job: Job) -> Reply:
-    """Wait for what comes of *job*. Raises `RayError` if *member* is gone."""
-    refs = [shared.ref for shared in job.shared]
-    try:
-        return unpack(ray.get(member.work.remote(job.order, *refs)))
-    except RayTaskError as error:  # what is shared could not be read
-        error.cause.__cause__ = There(str(error))
-        return Reply(None, error.cause)
-
-
-def _tell(job: Job, reply: Reply) -> None:
-    if not job.future.set_running_or_notify_cancel():
-        return
-    if reply.error is None:
-        job.future.set_result(reply.result)
-    else:
-        job.future.set_exception(reply.error)
-
-
-def _died(causes: list[str]) -> CrewError:
-    return CrewError(
-        f"a member of a crew must outlive its item, but {len(causes)} died of the same one: "
-        f"{_joined(causes)}; give the crew more memory, or work on the item in one process to "
-        "see it crash (Ray's logs say more)"
-    )
-
-
-def _deserted(causes: list[str]) -> CrewError:
-    return CrewError(
-        f"a crew must have members, but the last one could not start, {len(causes)} times: "
-        f"{_joined(causes)}; mend what placement.crew asks for, or the cluster"
-    )
-
-
-def _joined(causes: list[str]) -> str:
-    return "; then ".join(dict.fromkeys(causes))
+            tell(job, Reply(None, error))

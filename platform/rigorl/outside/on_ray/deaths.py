@@ -16,7 +16,7 @@ import ray
 import ray._private.state
 from ray import exceptions as died
 
-from rigorl.errors import RigorlError
+from rigorl.errors import CrewError, RigorlError
 
 FRAME = re.compile(r'^\s*File "(?P<file>[^"]+)", line (?P<line>\d+),? in (?P<name>\S+)')
 CHAINED = re.compile(
@@ -86,7 +86,8 @@ def cause(error: BaseException, last_words: str = "") -> Death:
     if isinstance(error, died.RayTaskError):
         if isinstance(error.cause, died.RayError):
             return cause(error.cause, last_words)
-        return Death(_raised(str(error), error.cause))
+        lost = isinstance(error.cause, CrewError) and error.cause.node_lost
+        return Death(_raised(str(error), error.cause), lost)
     if isinstance(error, died.ActorUnavailableError):
         return _unreachable(error, last_words)
     if isinstance(error, died.ActorDiedError | died.WorkerCrashedError):

@@ -5,7 +5,6 @@ neither tries again nor remembers: the journal does, and the same submit is the 
 """
 
 import logging
-import os
 import secrets
 import tempfile
 import time
@@ -15,33 +14,24 @@ from pathlib import Path
 from typing import Any, NamedTuple, Self
 
 import msgspec
-import ray
-import requests
-from ray.exceptions import AuthenticationError
-from ray.job_submission import JobSubmissionClient
 
-from rigorl.errors import JobError
+from rigorl.errors import JobError, RigorlError
 from rigorl.outside.on_ray import order as orders
 from rigorl.outside.on_ray import probe
-from rigorl.outside.on_ray.order import Order, shown
+from rigorl.outside.on_ray.dashboard import Away, Client, Refused, Unreachable, connect
+from rigorl.outside.on_ray.order import Order
 
-ANSWER_S = 20.0
-"""Seconds that the cluster has to answer a question."""
-PROBE_S = 120.0
-"""Seconds that the probe has: a new environment may have to be installed first."""
-CHATTY = (
-    "dashboard.modules.job.sdk",
-    "dashboard.modules.dashboard_sdk",
-    "_private.runtime_env.packaging",
-)
-"""Loggers of Ray's that tell what nobody asked."""
-LOOK_S = 0.2
-"""Seconds between two looks at a job that is short."""
+__all__ = ["Away", "Client", "Job", "Load", "Refused", "Unreachable", "connect", "info"]
+__all__ += ["of_study", "running", "stop"]
+PROBE_S, INSTALL_S = 120.0, 900.0
+"""Seconds that the probe has, and where an environment or an image must be fetched first."""
+LOOK_S, TELL_S = 0.2, 15.0
+"""Seconds between two looks at a job that is short, and until it is said that it is not."""
 NOT_FOUND = 404
 OVER = ("SUCCEEDED", "FAILED", "STOPPED")
 STOPPED = (130, 143)
 """What a driver returns that was stopped otherwise than by Ray."""
-STUDY, PROBED = "rigorl_study", "rigorl_probe_of"
+STUDY, PROBED, CONTENT = "rigorl_study", "rigorl_probe_of", "rigorl_content"
 log = logging.getLogger("rigorl")
 
 
@@ -54,6 +44,8 @@ class Job(NamedTuple):
     message: str
     begun: float
     ended: float
+    content: str = ""
+    """Of which spec it is, as `Order.content` tells it."""
 
     @property
     def over(self) -> bool:
@@ -67,88 +59,6 @@ class Job(NamedTuple):
         code = f", exit code {self.code}" if self.code else ""
         why = _last_words(self.message) if self.state == "FAILED" else ""
         return f"{self.state.lower()}{code}" + (f" ({why})" if why else "")
-
-
-class Away(JobError):  # noqa: N818  the house's words
-    """The cluster has forgotten the job, or cannot be asked."""
-
-
-class Unreachable(Away):
-    """The cluster does not answer."""
-
-
-class Refused(JobError):  # noqa: N818  the house's words
-    """The cluster's dashboard answers that it will not; `code` is HTTP's."""
-
-    def __init__(self, code: int, text: str) -> None:
-        last = text.strip().splitlines()[-1] if text.strip() else f"HTTP {code}"
-        super().__init__(
-            f"a cluster must do what it is asked, but its dashboard says: {last}; its logs say more"
-        )
-        self.code, self.text = code, text
-
-
-class Client(JobSubmissionClient):  # type: ignore[misc]
-    """Ray's own, which would wait for ever for an answer, and has errors of many kinds."""
-
-    def _do_request(self, *words: Any, **named: Any) -> Any:
-        try:
-            return super()._do_request(*words, **{"timeout": ANSWER_S, **named})
-        except AuthenticationError as error:
-            raise JobError(_no_entry(shown(self._address), str(error))) from error
-        except requests.RequestException as error:
-            raise Unreachable(
-                "the cluster must answer, but it went away; the journal knows how far the study is"
-            ) from error
-
-    def _raise_error(self, r: requests.Response) -> None:
-        raise Refused(r.status_code, r.text)
-
-
-def connect(address: str) -> Client:
-    """Return a client of the dashboard at *address*; refuse what is not one, or another Ray."""
-    for name in ("RAY_ADDRESS", "RAY_API_SERVER_ADDRESS"):
-        os.environ.pop(name, None)  # Ray's client would take these before what we say
-    for name in CHATTY:
-        logging.getLogger(f"ray.{name}").setLevel(logging.WARNING)
-    url = address if "://" in address else f"http://{address}"
-    called = shown(url)
-    if not url.startswith(("http://", "https://")):
-        raise JobError(
-            f"a cluster's address must be that of its dashboard, but is {called}; as "
-            "http://head:8265"
-        )
-    try:
-        client = Client(url)
-    except Unreachable as error:
-        raise JobError(
-            f"a Ray cluster must answer at --address, but nothing does at {called}; start it, "
-            "forward its port, or correct the address"
-        ) from error
-    except (requests.RequestException, RuntimeError, LookupError, TypeError, ValueError) as error:
-        raise JobError(
-            f"at --address must be the dashboard of a Ray cluster, but what answers at {called} "
-            "is something else; it is the one at port 8265 of the head"
-        ) from error
-    theirs = client._server_ray_version  # noqa: SLF001  it has just been asked
-    if theirs != ray.__version__:
-        raise JobError(
-            f"a cluster must be of the Ray that is here, but {called} runs Ray {theirs} and this "
-            f"is {ray.__version__}; install that one here, or use another image there"
-        )
-    return client
-
-
-def _no_entry(address: str, said: str) -> str:
-    if "required" in said:
-        return (
-            f"a cluster with tokens must be given one, but {address} got none; set "
-            "RAY_AUTH_MODE=token and RAY_AUTH_TOKEN (or RAY_AUTH_TOKEN_PATH), here and nowhere else"
-        )
-    return (
-        f"a token must be the cluster's own, but {address} refused it; correct RAY_AUTH_TOKEN "
-        "(or the file at RAY_AUTH_TOKEN_PATH)"
-    )
 
 
 def of_study(client: Client, study: str) -> list[Job]:
@@ -178,6 +88,7 @@ def _job(found: Any) -> Job:
         message=(found.message or "").strip(),
         begun=(found.start_time or 0) / 1000,
         ended=(found.end_time or 0) / 1000,
+        content=(found.metadata or {}).get(CONTENT, ""),
     )
 
 
@@ -187,8 +98,19 @@ def running(client: Client, order: Order) -> tuple[Job | None, int]:
     tried = {orders.attempt(job.id, order.id): job for job in jobs}
     last = max(tried, default=0)
     if last and not tried[last].over:
-        return tried[last], last
+        return check_content(tried[last], order), last
     return None, last
+
+
+def check_content(job: Job, order: Order) -> Job:
+    """Refuse to attach to a job that plays another spec of this name; return the job."""
+    if not job.over and job.content and job.content != order.content:
+        raise JobError(
+            f"who submits a study that is being played must mean the same spec, but {job.id} plays "
+            f"{order.spec.name!r} from another one; wait for its end, or `rigorl stop` it, and "
+            "give the same command again"
+        )
+    return job
 
 
 class Load:
@@ -203,8 +125,12 @@ class Load:
         working_dir, code = top / "work", top / "code"
         working_dir.mkdir()
         code.mkdir()
-        orders.lay_out(self.order, working_dir)
-        self.env = orders.runtime_env(self.order, working_dir, code)
+        try:
+            orders.lay_out(self.order, working_dir)
+            self.env = orders.runtime_env(self.order, working_dir, code)
+        except RigorlError:
+            self._folder.cleanup()
+            raise
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -221,6 +147,7 @@ class Load:
             said = self.client.get_job_logs(id_)
         finally:
             with suppress(JobError):
+                self.client.stop_job(id_)  # if nobody waits for it any longer
                 self.client.delete_job(id_)
         for line in said.splitlines():
             if line.startswith(probe.MARK):
@@ -232,14 +159,22 @@ class Load:
         )
 
     def _end_of(self, id_: str) -> Job:
-        start = time.monotonic()
+        start, told = time.monotonic(), False
+        patience = INSTALL_S if self.order.env == "lock" or self.order.image else PROBE_S
         while not (job := info(self.client, id_)).over:
-            if time.monotonic() - start > PROBE_S:
-                self.client.stop_job(id_)
+            waited = time.monotonic() - start
+            if waited > patience:
                 raise JobError(
                     "a cluster must be able to run a small job before it gets a study, but the "
-                    f"probe did not end within {PROBE_S:.0f} s; look at the dashboard for why"
+                    f"probe did not end within {patience:.0f} s; look at the dashboard for why"
                 )
+            if waited > TELL_S and not told:
+                log.warning(
+                    "the cluster makes the environment, and is looked at from the inside: "
+                    "%.0f s at most",
+                    patience,
+                )
+                told = True
             time.sleep(LOOK_S)
         return job
 
@@ -253,13 +188,13 @@ class Load:
         """
         id_ = self.order.id if attempt == 1 else f"{self.order.id}-{attempt}"
         there = {"home": facts["home"], "storage": facts["kept"]["storage"]}
-        named = {k: v for k, v in there.items() if v and (k == "home" or self.order.storage)}
+        named = {name: place for name, place in there.items() if place}
         try:
             self._send(id_, orders.entrypoint(self.order, named), STUDY)
         except Refused as error:
             if "already exists" not in error.text:
                 raise
-            return id_, False
+            return check_content(info(self.client, id_), self.order).id, False
         return id_, True
 
     def _send(self, id_: str, command: str, role: str) -> None:
@@ -267,7 +202,7 @@ class Load:
             entrypoint=command,
             submission_id=id_,
             runtime_env=self.env,
-            metadata={role: self.order.spec.name},
+            metadata={role: self.order.spec.name, CONTENT: self.order.content},
         )
 
 

@@ -2,20 +2,17 @@
 
 import os
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
 
 import ray
 import ray._private.state
 
 from rigorl.errors import SpecError
 from rigorl.fitting import Node, never, short_of, trials_at_once
-from rigorl.resources import Needs
+from rigorl.outside.on_ray.amounts import counted
 
 __all__ = ["Node", "joined", "never", "nodes", "short_of", "trials_at_once"]
-OURS = ("CPU", "GPU", "memory", "object_store_memory")
-NODE_ID = "ray.io/node-id"
 
 
 @contextmanager
@@ -50,27 +47,11 @@ def nodes() -> list[Node]:
     found = []
     for node in alive:
         name = node["NodeName"]
-        labels = {key: value for key, value in node["Labels"].items() if key != NODE_ID}
         found.append(
             Node(
                 name if names[name] == 1 else f"{name}:{node['NodeManagerPort']}",
-                _needs(node["Resources"], labels),
-                _needs(free.get(node["NodeID"], {}), {}),
+                counted(node["Resources"], node["Labels"]),
+                counted(free.get(node["NodeID"], {}), {}),
             )
         )
     return sorted(found)
-
-
-def _needs(found: Mapping[str, Any], labels: Mapping[str, str]) -> Needs:
-    """Return Ray's resources as the house counts them, without those that only Ray uses."""
-    return Needs(
-        cpus=found.get("CPU", 0.0),
-        gpus=found.get("GPU", 0.0),
-        memory=int(found.get("memory", 0)),
-        resources={key: amount for key, amount in sorted(found.items()) if _is_a_persons(key)},
-        labels=labels,
-    )
-
-
-def _is_a_persons(resource: str) -> bool:
-    return resource not in OURS and not resource.startswith("node:") and "_group_" not in resource

@@ -12,7 +12,6 @@ from collections.abc import Iterator, Mapping
 from importlib import metadata
 from pathlib import Path
 from typing import Any, NamedTuple
-from urllib.parse import parse_qsl, urlsplit
 
 import msgspec
 from packaging.requirements import Requirement
@@ -20,15 +19,15 @@ from packaging.utils import canonicalize_name
 from packaging.version import Version
 
 import rigorl
-from rigorl.errors import SpecError
+from rigorl.errors import SpecError, has_secret, shown
 from rigorl.outside.on_ray import probe
-from rigorl.resources import Needs
 from rigorl.spec import Experiment
 
 SCRIPT = "rigorl_probe.py"
 STOP_S = 90
 """Seconds that Ray leaves a driver to end: our gentle stop, then MLflow; Ray's own are 3."""
-ENV = {"RAY_JOB_STOP_WAIT_TIME_S": str(STOP_S)}
+ENV = {"RAY_JOB_STOP_WAIT_TIME_S": str(STOP_S), "RIGORL_SUBMITTED": "1"}
+"""The second: who submitted it has been told what to type next."""
 SECRETS = (
     "RAY_AUTH_TOKEN",
     "PGPASSWORD",
@@ -38,8 +37,6 @@ SECRETS = (
     "AWS_SESSION_TOKEN",
 )
 """Variables of this machine whose values must not travel."""
-TELLING = ("pass", "secret", "token", "key", "sig")
-"""What is in the name of a part of a URL that is a secret."""
 NOT_SENT = ("test", "bench")
 """Extras of rigorl that no study needs."""
 LEFT_OUT = shutil.ignore_patterns("__pycache__", ".*", "*.pyc")
@@ -69,6 +66,12 @@ class Order(NamedTuple):
         digest = hashlib.sha256(msgspec.json.encode(where)).hexdigest()[:8]
         called = re.sub(r"[^A-Za-z0-9_.-]", "-", self.spec.name)
         return f"rigorl-{called}-{digest}"
+
+    @property
+    def content(self) -> str:
+        """Tells this spec from another one of the same name."""
+        text = msgspec.json.encode(self.spec, order="deterministic")
+        return hashlib.sha256(text).hexdigest()[:12]
 
     @property
     def places(self) -> dict[str, str]:
@@ -139,33 +142,42 @@ def ask(order: Order) -> dict[str, Any]:
         "storage": order.storage,
         "journal": order.journal,
         "mlflow": order.mlflow,
-        "needs": [
-            {"amounts": _amounts(need), "labels": dict(need.labels)} for need in order.spec.needs
-        ],
     }
-
-
-def _amounts(need: Needs) -> dict[str, float]:
-    """Return what *need* asks of a node, in Ray's names."""
-    named = {"CPU": need.cpus, "GPU": need.gpus, "memory": need.memory, **need.resources}
-    return {name: amount for name, amount in named.items() if amount}
 
 
 def lay_out(order: Order, folder: Path) -> None:
     """Put into *folder* what travels: the spec, the person's modules, and the probe."""
     (folder / order.file.name).write_text(order.file.read_text())
-    for path in order.shipped:
-        if not path.exists():
-            raise SpecError(
-                f"--with must name a module or a package that is here, but {path} is not; "
-                "correct the path"
-            )
-        if path.is_dir():
-            shutil.copytree(path, folder / path.resolve().name, ignore=LEFT_OUT)
-        else:
-            shutil.copy(path, folder / path.name)
     for name, text in probing(order).items():
         (folder / name).write_text(text)
+    for path in order.shipped:
+        _ship(path, folder / path.resolve().name)
+    for path in sorted(folder.rglob("*")):
+        if path.is_file():
+            _refuse_secrets(path.read_bytes(), f"{path.relative_to(folder)}, which is sent,")
+
+
+def _ship(path: Path, to: Path) -> None:
+    if not path.exists():
+        raise SpecError(
+            f"--with must name a module or a package that is here, but {path} is not; "
+            "correct the path"
+        )
+    if to.exists():
+        raise SpecError(
+            f"what is sent must have names of its own, but two things are called {to.name}; "
+            "rename one of them"
+        )
+    try:
+        if path.is_dir():
+            shutil.copytree(path, to, ignore=LEFT_OUT)
+        else:
+            shutil.copy(path, to)
+    except OSError as error:
+        raise SpecError(
+            f"what --with names must be readable, but of {path} is said: "
+            f"{error.strerror or error}; mend that, or ship less"
+        ) from error
 
 
 def probing(order: Order) -> dict[str, str]:
@@ -228,39 +240,25 @@ def check_secrets(order: Order) -> None:
                 f"dashboard; {WAYS_OUT[word]}"
             )
     sent = "\n".join([order.file.read_text(), *order.changes, *order.places.values()])
+    _refuse_secrets(sent.encode(), "what is sent to a cluster")
+
+
+def _refuse_secrets(content: bytes, what: str) -> None:
     for name in SECRETS:
-        value = os.environ.get(name, "")
-        if len(value) > 3 and value in sent:  # noqa: PLR2004  less is found anywhere
+        value = os.environ.get(name, "").encode()
+        if len(value) > 3 and value in content:  # noqa: PLR2004  less is found anywhere
             raise SpecError(
-                f"what is sent to a cluster must hold no secret, but the value of {name} is in "
-                "it; take it out, and set the variable in the cluster's own environment"
+                f"{what} must hold no secret, but the value of {name} is in it; take it out, and "
+                "set the variable in the cluster's own environment"
             )
 
 
 WAYS_OUT = {
     "journal": "name it without a password, which a file on the nodes can give (PGPASSFILE), or "
-    "set RIGORL_JOURNAL in the cluster's own environment and leave the word out",
+    "set RIGORL_JOURNAL in the cluster's own environment, and unset it here",
     "mlflow": "name it without, and set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or "
-    "MLFLOW_TRACKING_URI, in the cluster's own environment",
+    "MLFLOW_TRACKING_URI, in the cluster's own environment, and unset it here",
     "storage": "name it without, and give the nodes their credentials in the cluster's own "
     "environment",
     "home": "home is a folder; name it without",
 }
-
-
-def has_secret(url: str) -> bool:
-    """Say whether there is a password in *url*, before its host or behind its `?`."""
-    parts = urlsplit(url)
-    names = [name.lower() for name, _ in parse_qsl(parts.query)]
-    told = any(name not in ("passfile", "sslkey") and _tells(name) for name in names)
-    return bool(parts.password) or told
-
-
-def _tells(name: str) -> bool:
-    return any(part in name for part in TELLING)
-
-
-def shown(url: str) -> str:
-    """Return *url* as it may be said aloud."""
-    bare, question, _ = re.sub(r"://[^@/]*@", "://...@", url).partition("?")
-    return bare + (f"{question}..." if question else "")

@@ -9,33 +9,22 @@ import importlib.util
 import json
 import os
 import platform
+import re
 import secrets
 import sys
 from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 MARK = "rigorl-probe "
 """Begins the line with the report, among whatever else a job may print."""
 ASK = "probe.json"
-NODE_S, JOURNAL_S = 30.0, 3.0
-"""Seconds for which a node, and the journal, may keep silent."""
-SHARED = frozenset(
-    {
-        "nfs",
-        "nfs4",
-        "cifs",
-        "smb3",
-        "ceph",
-        "lustre",
-        "beegfs",
-        "gpfs",
-        "glusterfs",
-        "9p",
-        "virtiofs",
-    }
-)
+NODE_S, JOURNAL_S, AT_ONCE = 30.0, 3.0, 8
+"""Seconds for which a node, and the journal, may keep silent; requests to a bucket at once."""
+SHARED = re.compile(r"nfs4?|cifs|smb3|ceph|lustre|beegfs|gpfs|glusterfs|9p|virtiofs|fuse\..*")
 """Kinds of file systems that lie on another machine; all of FUSE's may."""
 Facts = dict[str, Any]
 
@@ -75,21 +64,25 @@ def is_there(module: str) -> bool:
     """Say whether *module* could be imported; only the packages that it is in are."""
     try:
         return importlib.util.find_spec(module) is not None
-    except ImportError:
+    except (ImportError, ValueError):
         return False
 
 
 def places(ask: Facts) -> Facts:
     """Return where the study would be kept, as the head sees it."""
     home = _resolved(ask["home"] or os.environ.get("RIGORL_HOME", ""))
-    storage = ask["storage"] or (f"{home}/trials" if home else "")
+    storage = ask["storage"] or os.environ.get("RIGORL_STORAGE", "")
+    storage = storage or (f"{home}/trials" if home else "")
     journal = ask["journal"] or os.environ.get("RIGORL_JOURNAL", "")
     mlflow = ask["mlflow"] or os.environ.get("MLFLOW_TRACKING_URI", "")
     url = journal or (f"sqlite:///{home}/journal.db" if home else "")
+    wrong = _misnamed(storage) if is_url(storage) else ""
     kept = {"storage": storage if is_url(storage) else _resolved(storage)}
+    if wrong:
+        kept["storage"] = ""  # there may be a secret in it
     if not mlflow or not journal:
         kept["home"] = home
-    found = {"home": home, "storage": storage, "journal": "", "journal_error": ""}
+    found: Facts = {"home": home, "journal": "", "journal_error": "", "storage_error": wrong}
     if url:
         found |= _journal(url)
         if found.get("file"):
@@ -97,6 +90,18 @@ def places(ask: Facts) -> Facts:
     found["passing"] = sorted(what for what, place in kept.items() if not _outlasts(place))
     found["kept"] = kept
     return found
+
+
+def _misnamed(storage: str) -> str:
+    """Say what is wrong with a bucket's URL, without any secret; nothing is asked of it yet."""
+    from rigorl.errors import SpecError  # noqa: PLC0415  only now it is known to be here
+    from rigorl.outside.bucket import address  # noqa: PLC0415
+
+    try:
+        address(storage)
+    except SpecError as error:
+        return str(error)
+    return ""
 
 
 def _journal(url: str) -> Facts:
@@ -115,12 +120,15 @@ def _journal(url: str) -> Facts:
 
 
 def whole(ask: Facts, kept: Mapping[str, str]) -> Facts:
-    """Return what only the whole cluster can tell: its nodes, what fits, what all of them see."""
+    """Return what only the whole cluster can tell: its nodes, and what all of them see."""
     import ray  # noqa: PLC0415  the probe must speak even where Ray cannot be imported
 
     ray.init(log_to_driver=False, logging_level="error")
     alive = [node for node in ray.nodes() if node["Alive"]]
+    here = ray.get_runtime_context().get_node_id()
+    tokens = {node["NodeID"]: secrets.token_hex(8) for node in alive if node["NodeID"] != here}
     paths = sorted({place for place in kept.values() if place and not is_url(place)})
+    bucket = kept["storage"] if is_url(kept["storage"]) else ""
     token = secrets.token_hex(8)
     trouble = {}
     for path in paths:
@@ -128,34 +136,43 @@ def whole(ask: Facts, kept: Mapping[str, str]) -> Facts:
             leave(path, token)
         except OSError as error:
             trouble[path] = error.strerror or str(error)
-    others = _ask_nodes(ray, alive, {**ask, "paths": paths, "token": token})
+    wrong = _wrong(bucket, leaving=[token, *tokens.values()], finding=[token])
+    asked = {**ask, "paths": paths, "token": token, "bucket": "" if wrong else bucket}
+    others = _ask_nodes(ray, [node for node in alive if node["NodeID"] in tokens], asked, tokens)
     for node in others:
-        _note_what_is_shared(node)
+        _note_what_is_shared(node, asked["bucket"])
     for path in paths:
         forget(path, token)
+    _wrong(asked["bucket"], finding=tokens.values())  # those that nobody took away
     return {
         "nodes": others,
-        "count": len(alive),
+        "fleet": [
+            {"name": node["NodeName"], "resources": node["Resources"], "labels": node["Labels"]}
+            for node in alive
+        ],
         "unwritable": trouble,
-        "unmet": unmet(ask["needs"], alive),
         "grows": _grows(ray),
+        **({"storage_error": wrong} if wrong else {}),
     }
 
 
-def _ask_nodes(ray: Any, alive: Sequence[Facts], ask: Facts) -> list[Facts]:
-    """Return what each node but this one sees; a node that keeps silent says so."""
+def _ask_nodes(
+    ray: Any, nodes: Sequence[Facts], ask: Facts, tokens: Mapping[str, str]
+) -> list[Facts]:
+    """Return what each of *nodes* sees; one that keeps silent says so."""
     from ray.util.scheduling_strategies import (  # noqa: PLC0415
         NodeAffinitySchedulingStrategy as OnNode,
     )
 
-    here = ray.get_runtime_context().get_node_id()
     task = ray.remote(num_cpus=0, max_retries=0)(look_around)
     asked = {
-        task.options(scheduling_strategy=OnNode(node["NodeID"], soft=False)).remote(ask): node
-        for node in alive
-        if node["NodeID"] != here
+        task.options(scheduling_strategy=OnNode(node["NodeID"], soft=False)).remote(
+            {**ask, "own": tokens[node["NodeID"]]}
+        ): node
+        for node in nodes
     }
     ready, _ = ray.wait(list(asked), num_returns=len(asked), timeout=NODE_S) if asked else ([], [])
+    lost = {node["NodeID"] for node in ray.nodes() if not node["Alive"]}
     found = []
     for answer, node in asked.items():
         said: Facts = {"error": f"it did not answer within {NODE_S:.0f} s"}
@@ -164,12 +181,13 @@ def _ask_nodes(ray: Any, alive: Sequence[Facts], ask: Facts) -> list[Facts]:
                 said = ray.get(answer)
             except ray.exceptions.RayError as error:
                 said = {"error": str(error).strip().splitlines()[-1]}
-        found.append({"node": node["NodeManagerAddress"], "id": node["NodeID"][:6], **said})
+        if "error" not in said or node["NodeID"] not in lost:  # it went away just now
+            found.append({"node": node["NodeManagerAddress"], "id": node["NodeID"][:6], **said})
     return found
 
 
 def look_around(ask: Facts) -> Facts:
-    """Return, from a node, what it is like, and which paths it sees as the head does."""
+    """Return, from a node, what it is like, and which places it sees as the head does."""
     found = node_facts(ask["modules"])
     mine = f"{ask['token']}-{secrets.token_hex(4)}"
     found |= {"unseen": [], "left": mine, "paths": ask["paths"]}
@@ -181,7 +199,27 @@ def look_around(ask: Facts) -> Facts:
                 leave(path, mine)
         except OSError as error:
             found["unseen"].append(f"{path} ({error.strerror})")
+    if found["rigorl"] == ask["rigorl"]:
+        found["storage_error"] = _wrong(ask["bucket"], leaving=[mine], finding=[ask["own"]])
     return found
+
+
+def _wrong(bucket: str, *, leaving: Sequence[str] = (), finding: Iterable[str] = ()) -> str:
+    """Leave tokens in *bucket* and take others away; say why not, or that they are not there."""
+    if not bucket:
+        return ""
+    from rigorl import checkpoint  # noqa: PLC0415  only now it is known to be here
+    from rigorl.errors import RigorlError  # noqa: PLC0415
+    from rigorl.outside.bucket import AT_FIRST, opened  # noqa: PLC0415
+
+    try:
+        store = opened(bucket, AT_FIRST)
+        with ThreadPoolExecutor(AT_ONCE) as pool:
+            list(pool.map(partial(checkpoint.leave, store), leaving))
+            there = list(pool.map(partial(checkpoint.find, store), finding))
+    except RigorlError as error:
+        return str(error)
+    return "" if all(there) else f"{store} does not show what was written there by others"
 
 
 def _as_asked(ask: Facts) -> list[str]:
@@ -191,13 +229,15 @@ def _as_asked(ask: Facts) -> list[str]:
     return sorted({*ask["paths"], *at_home})
 
 
-def _note_what_is_shared(node: Facts) -> None:
+def _note_what_is_shared(node: Facts, bucket: str) -> None:
     """Count as unseen what a node wrote and the head does not find."""
     left = node.pop("left", "")
     for path in node.pop("paths", ()):
         if not find(path, left) and path not in node["unseen"]:
             node["unseen"].append(path)
         forget(path, left)
+    if left and bucket and not node.get("storage_error"):
+        node["storage_error"] = _wrong(bucket, finding=[left])
 
 
 def leave(folder: str, token: str) -> None:
@@ -215,38 +255,6 @@ def find(folder: str, token: str) -> bool:
 def forget(folder: str, token: str) -> None:
     with suppress(OSError):
         (Path(folder) / f".rigorl-{token}").unlink(missing_ok=True)
-
-
-def unmet(needs: Iterable[Mapping[str, Any]], nodes: Sequence[Facts]) -> list[str]:
-    """Say of each process of a trial that no node could hold what is lacking."""
-    there = [(node["Resources"], node.get("Labels", {})) for node in nodes]
-    lacking = []
-    for need in needs:
-        wanted = need["amounts"]
-        if any(_fits(wanted, need["labels"], *node) for node in there):
-            continue
-        short = [
-            f"{amount:g} {name} ({_most(name, there):g} on the best node)"
-            for name, amount in wanted.items()
-            if amount > _most(name, there)
-        ]
-        labels = [f"the labels {need['labels']}"] if need["labels"] else []
-        lacking.append(" and ".join(short or labels or [f"{wanted} together on one node"]))
-    return lacking
-
-
-def _fits(
-    wanted: Mapping[str, float],
-    labels: Mapping[str, str],
-    there: Mapping[str, float],
-    carried: Mapping[str, str],
-) -> bool:
-    enough = all(there.get(name, 0) >= amount for name, amount in wanted.items())
-    return enough and all(carried.get(name) == value for name, value in labels.items())
-
-
-def _most(name: str, there: Sequence[tuple[Mapping[str, float], Any]]) -> float:
-    return max((resources.get(name, 0) for resources, _ in there), default=0)
 
 
 def _grows(ray: Any) -> bool:
@@ -276,7 +284,7 @@ def _outlasts(place: str) -> bool:
     mounts = [line.split()[1:3] for line in Path("/proc/self/mounts").read_text().splitlines()]
     above = [str(path) for path in (Path(place), *Path(place).parents)]
     kinds = [kind for where in above for point, kind in reversed(mounts) if point == where]
-    return bool(kinds) and (kinds[0] in SHARED or kinds[0].startswith("fuse."))
+    return bool(kinds) and SHARED.fullmatch(kinds[0]) is not None
 
 
 def is_url(place: str) -> bool:

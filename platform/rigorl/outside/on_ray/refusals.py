@@ -10,7 +10,10 @@ from importlib.metadata import version
 from typing import Any
 
 from rigorl.errors import JobError
+from rigorl.fitting import Node, never
+from rigorl.outside.on_ray.amounts import counted
 from rigorl.outside.on_ray.order import Order
+from rigorl.resources import Needs
 
 Facts = Mapping[str, Any]
 CODE = (
@@ -26,10 +29,11 @@ def judge(order: Order, facts: Facts, rigorl: str | None) -> list[str]:
     _check_modules("the cluster", facts)
     for node in facts["nodes"]:
         _check_node(node, rigorl)
-    _check_needs(facts)
-    if facts["journal_error"]:
-        raise JobError(f"seen from the cluster: {facts['journal_error']}")
-    return [*_check_places(order, facts), *_remarks(facts)]
+    short = _check_needs(order, facts)
+    for what in ("journal_error", "storage_error"):
+        if facts[what]:
+            raise JobError(f"seen from the cluster: {facts[what]}")
+    return [*_check_places(order, facts), *_remarks(facts), *([short] if short else [])]
 
 
 def _check_python(whose: str, facts: Facts) -> None:
@@ -79,14 +83,19 @@ def _check_node(node: Facts, rigorl: str | None) -> None:
     _check_modules(whose, node)
 
 
-def _check_needs(facts: Facts) -> None:
-    if facts["unmet"] and not facts["grows"]:
-        lacking = "; ".join(dict.fromkeys(facts["unmet"]))
+def _check_needs(order: Order, facts: Facts) -> str:
+    """Refuse trials that never fit; return a remark if an autoscaler is to make room."""
+    fleet = [
+        Node(node["name"], counted(node["resources"], node["labels"]), Needs(0))
+        for node in facts["fleet"]
+    ]
+    lacking = never(order.spec.needs, order.spec.placement.strategy, fleet)
+    if lacking and not facts["grows"]:
         raise JobError(
-            "each process of a trial must fit on a node, but one asks for "
-            f"{lacking}, and no autoscaler adds nodes; ask for less in budget or placement, or "
-            "choose a cluster that has it"
+            f"a trial must fit on the cluster, but none ever does: {lacking}; no autoscaler adds "
+            "nodes, so ask for less in budget or placement, or choose a cluster that has it"
         )
+    return f"no trial fits yet ({lacking}); the cluster's autoscaler is to help" if lacking else ""
 
 
 def _check_places(order: Order, facts: Facts) -> list[str]:
@@ -110,6 +119,9 @@ def _check_places(order: Order, facts: Facts) -> list[str]:
                 f"{node['node']} ({node['id']}), which looked in {', '.join(node['unseen'])}; "
                 "choose a shared folder or an object store with --storage"
             )
+        if node.get("storage_error"):
+            where = f"node {node['node']} ({node['id']})"
+            raise JobError(f"seen from {where}: {node['storage_error']}")
     passing = sorted({kept[what] for what in facts["passing"]})
     if not passing or facts["nodes"]:  # other nodes see it: it is not the head's alone
         return []
@@ -134,9 +146,12 @@ def _ways_to_last(order: Order) -> str:
 
 def _remarks(facts: Facts) -> Sequence[str]:
     said = []
-    if facts["unmet"]:
-        lacking = "; ".join(dict.fromkeys(facts["unmet"]))
-        said.append(f"no node has {lacking} yet; the cluster's autoscaler is to bring one")
+    if facts.get("file") and "journal" not in facts["passing"]:
+        said.append(
+            f"the journal, {facts['file']}, lies on another machine's disk, where SQLite bears one "
+            "machine at a time: while the study runs, look at it from the head, or keep it in "
+            "PostgreSQL with --journal"
+        )
     if facts["grows"] and not facts["nodes"]:
         said.append("nodes that come later could not be asked whether they see where it is kept")
     return said

@@ -3,12 +3,13 @@
 import secrets
 
 import ray
-from ray.exceptions import RayError
+from ray.exceptions import RayError, RayTaskError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy as OnNode
 
 from rigorl.checkpoint import find, leave
 from rigorl.errors import StorageError
 from rigorl.outside import bucket
+from rigorl.outside.on_ray.deaths import cause
 
 PATIENCE = 60.0
 """Seconds for a node to look; one that does not answer is left to Ray, which knows it better."""
@@ -30,7 +31,8 @@ def check(storage: str) -> None:
         for node, token in tokens.items()
     }
     ready, _ = ray.wait(list(asked), num_returns=len(asked), timeout=PATIENCE)
-    blind = sorted({nodes[asked[one]] for one in ready if not _answer(one)})
+    faults = [(nodes[asked[one]], _fault(one)) for one in ready]
+    blind = sorted({f"{node}{why}" for node, why in faults if why is not None})
     for token in tokens.values():
         find(store, token)  # those that nobody took away
     if blind:
@@ -45,9 +47,11 @@ def _sees(storage: str, token: str) -> bool:
     return find(bucket.opened(storage), token)
 
 
-def _answer(one: "ray.ObjectRef[bool]") -> bool:
-    """Return what a node says; one that has gone meanwhile is not to blame."""
+def _fault(one: "ray.ObjectRef[bool]") -> str | None:
+    """Say what keeps a node from seeing, if anything; one that has gone is not to blame."""
     try:
-        return bool(ray.get(one))
+        return None if ray.get(one) else ""
+    except RayTaskError as error:
+        return f" ({cause(error).words})"
     except RayError:
-        return True
+        return None

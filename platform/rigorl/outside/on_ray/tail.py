@@ -9,7 +9,7 @@ from contextlib import suppress
 import aiohttp
 
 from rigorl.errors import JobError
-from rigorl.outside.on_ray.jobs import Client, Unreachable, info
+from rigorl.outside.on_ray.jobs import Client, Refused, Unreachable, info
 
 AWAY_S = 20.0
 """Seconds for which a cluster that went away is asked again."""
@@ -28,52 +28,58 @@ def tail(client: Client, id_: str) -> Iterator[str]:
     read, rest, gone = 0, "", 0.0
     over = False
     while not over:
-        stream = _Stream(client, id_, read)
-        for text in stream:
+        for text in _stream(client, id_, read):
             read, gone = read + len(text), 0.0
             *lines, rest = (rest + text).split("\n")
             yield from lines
         try:
-            over = info(client, id_).over and stream.whole
+            over = info(client, id_).over
+            missed = _missed(client, id_, read) if over else ""
         except Unreachable:
+            over, missed = False, ""
             if not gone:
                 log.warning("the cluster does not answer; asking again")
             gone = gone or time.monotonic()
             if time.monotonic() - gone > AWAY_S:
                 raise
+        *lines, rest = (rest + missed).split("\n")
+        yield from lines
         if not over:
             time.sleep(PAUSE_S)
     if rest:
         yield rest
 
 
-class _Stream:
-    """One connection to what a job prints, without the first *skip* characters.
+def _missed(client: Client, id_: str, read: int) -> str:
+    """Return what a job that is over printed after *read* characters: a stream may end too soon."""
+    try:
+        return str(client.get_job_logs(id_)[read:])
+    except Refused as error:
+        log.warning("%s", error)
+        return ""
 
-    It ends when the job ends, and is then `whole`, or when the connection breaks.
+
+def _stream(client: Client, id_: str, skip: int) -> Iterator[str]:
+    """Yield what a job prints, without the first *skip* characters, over one connection.
+
+    It ends when the job ends, and when the connection breaks; a server may end it sooner, too.
     """
-
-    def __init__(self, client: Client, id_: str, skip: int) -> None:
-        self.client, self.id, self.skip = client, id_, skip
-        self.whole = False
-
-    def __iter__(self) -> Iterator[str]:
-        loop = asyncio.new_event_loop()
-        chunks = self.client.tail_job_logs(self.id)
-        try:
-            while True:
-                chunk = loop.run_until_complete(asyncio.wait_for(anext(chunks), SILENT_S))
-                dropped = min(self.skip, len(chunk))
-                self.skip -= dropped
-                if dropped < len(chunk):
-                    yield chunk[dropped:]
-        except StopAsyncIteration:
-            self.whole = True
-        except (TimeoutError, RuntimeError, OSError, aiohttp.ClientError, JobError):
-            pass  # whoever reads asks whether the job is over
-        finally:
-            for task in asyncio.all_tasks(loop):
-                task.cancel()
-            with suppress(RuntimeError, asyncio.CancelledError):
-                loop.run_until_complete(chunks.aclose())
-            loop.close()
+    loop = asyncio.new_event_loop()
+    chunks = client.tail_job_logs(id_)
+    try:
+        while True:
+            chunk = loop.run_until_complete(asyncio.wait_for(anext(chunks), SILENT_S))
+            dropped = min(skip, len(chunk))
+            skip -= dropped
+            if dropped < len(chunk):
+                yield chunk[dropped:]
+    except (StopAsyncIteration, TimeoutError, RuntimeError, OSError):
+        pass  # whoever reads asks whether the job is over
+    except (aiohttp.ClientError, JobError):
+        pass
+    finally:
+        for task in asyncio.all_tasks(loop):
+            task.cancel()
+        with suppress(RuntimeError, asyncio.CancelledError):
+            loop.run_until_complete(chunks.aclose())
+        loop.close()

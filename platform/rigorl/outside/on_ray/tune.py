@@ -8,10 +8,11 @@ a bundle knows its own bars, and a run finds its own checkpoint by its trial's i
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from ray import tune
+from ray import cloudpickle, tune
 from ray.tune.search import Searcher
 
 from rigorl.errors import RigorlError
@@ -250,5 +251,9 @@ def _name(trial: Any) -> str:
 
 
 def _death(trial: Any, terms: Terms, bundle: Bundle) -> Death:
-    error = trial.get_pickled_error()
-    return death(error, terms, bundle) if error else Death("its worker died", node_lost=False)
+    """Return what Tune wrote down here; `get_pickled_error` looks where it may take it later."""
+    try:
+        error = cloudpickle.loads(Path(trial.pickled_error_file or "").read_bytes())
+    except OSError:
+        return Death("its worker died")
+    return death(error, terms, bundle)

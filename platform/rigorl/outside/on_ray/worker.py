@@ -1,6 +1,7 @@
 """What happens in the process of a trial, whoever asked for it."""
 
 import gc
+import time
 import traceback
 from collections.abc import Generator
 from pathlib import Path
@@ -14,11 +15,14 @@ from rigorl.examining import Exams
 from rigorl.outside.in_process import Alone, pulses
 from rigorl.outside.on_ray.crew import RayCrew
 from rigorl.outside.on_ray.deaths import Death, cause, last_words, leave_words
+from rigorl.outside.on_ray.items import of_deaths
 from rigorl.resources import ExamSpec, Needs, Strategy
-from rigorl.trial import Bundle, Event, Failure
+from rigorl.trial import Beat, Bundle, Event, Failure
 
 TOGETHER = 0.05
 """Seconds for which what happens may be held back, to be told at once with what follows."""
+LATELY, LATER = 30.0, 5.0
+"""Seconds before and after a learner misses a member of its crew in which this one died."""
 FRAMES = 2
 """Of a traceback, so many of the last lines are told."""
 encode = msgspec.msgpack.Encoder().encode
@@ -73,8 +77,8 @@ def tell(order: bytes, terms: Terms, hands: Hands) -> Generator[bytes]:
     try:
         for news in pulses(bundle, terms.storage, *hands, together=TOGETHER):
             yield encode(news)
-    except CrewError:
-        raise  # somebody died: it is tried again
+    except CrewError as error:  # somebody died: it is tried again
+        raise of_deaths(error, _deaths(hands)) from error
     except Exception as error:  # noqa: BLE001  a mistake ends its own bundle and no other
         yield encode([failure(bundle, f"{type(error).__name__}: {error}{_where(error)}")])
     if words:
@@ -91,10 +95,33 @@ def _tidy() -> None:
     gc.freeze()
 
 
+def _deaths(hands: Hands) -> list[Death]:
+    """Return what members died of just now: a learner that misses one hears of it first."""
+    crews = [crew for crew in (hands.crew, hands.exams.crew) if isinstance(crew, RayCrew)]
+    until = time.monotonic() + LATER
+    while True:
+        found = [death for crew in crews for death in crew.deaths(LATELY)]
+        if found or time.monotonic() > until:
+            return found
+        time.sleep(TOGETHER)
+
+
+def is_saved(told: bytes) -> bool:
+    """Say whether what is *told* ends at a checkpoint."""
+    *_, last = events(told)
+    return isinstance(last, Beat) and last.saved
+
+
 def death(error: BaseException, terms: Terms, bundle: Bundle) -> Death:
-    """Return what the worker of *bundle* died of, by what Ray says and by what it left behind."""
+    """Return what the worker of *bundle* died of, by what Ray says and by what it left behind.
+
+    What it left is taken away: the next one may die before it can leave anything.
+    """
     words = _words(terms, bundle)
-    return cause(error, last_words(words) if words else "")
+    said = last_words(words) if words else ""
+    if words and said:
+        words.unlink(missing_ok=True)
+    return cause(error, said)
 
 
 def _words(terms: Terms, bundle: Bundle) -> Path | None:
