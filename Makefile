@@ -25,7 +25,7 @@ unit: setup
 
 # The real Ray, MLflow and peers. Files go side by side, for they wait more than they work.
 slow: setup
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 3 --dist loadfile tests/slow
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile tests/slow
 
 # Killed at every point, and once by everything else; the long table takes a quarter of an hour.
 crash-short: setup

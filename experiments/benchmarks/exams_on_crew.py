@@ -175,7 +175,9 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=6.0)
     parser.add_argument("--tasks", type=int, nargs="+", default=[1, 5, 20])
     args = parser.parse_args()
-    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="error")
+    ray.init(
+        "local", num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="error"
+    )
     found = [
         [seen for tasks in args.tasks for seen in compare(tasks, args.seconds)]
         for _ in range(args.rounds)

@@ -55,7 +55,9 @@ def config(env: str, runners: int) -> PPOConfig:
 
 def learning(env: str, runners: int, threads: int) -> Iterator[int]:
     """Yield the steps so far after each rollout that was learned from."""
-    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+    ray.init(
+        "local", num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="ERROR"
+    )
     algorithm = config(env, runners).build_algo()
     torch.set_num_threads(threads)
     while True:

@@ -39,11 +39,22 @@ def trials_finished(place: Path) -> int:
     return sum(count["finished"] for study in found.values() for count in study["arms"].values())
 
 
+def started(cluster: Head, number: int) -> list[Any]:
+    """Return so many nodes, started one after another: all at once they wait for each other."""
+    nodes = []
+    for alive in range(2, number + 2):
+        nodes.append(cluster.add_node())
+        while cluster.alive() < alive:
+            assert nodes[-1].poll() is None, "a node did not come up"
+            time.sleep(0.2)
+    return nodes
+
+
 @pytest.mark.timeout(900)
 def test_the_quickstart_gives_one_verdict_wherever_it_is_played(
     tmp_path: Path, cluster: Head
 ) -> None:
-    nodes = [cluster.add_node() for _ in range(4)]
+    nodes = started(cluster, 4)
     alone = verdict(tmp_path, "--local", "--home", "alone")
     assert verdict(tmp_path, "--home", "ray") == alone
 

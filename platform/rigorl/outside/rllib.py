@@ -27,6 +27,7 @@ from ray.tune.registry import get_trainable_cls, register_env
 
 from rigorl.contract import Crew, Progress, Span
 from rigorl.errors import SpecError
+from rigorl.outside.on_ray.cluster import connect
 from rigorl.spec import TaskSpec
 from rigorl.tasks.envs import open_env
 from rigorl.tasks.world import Policy, World, WorldSpec
@@ -81,6 +82,7 @@ class Rllib:
     def learn(self, world: World, crew: Crew, span: Span) -> Iterator[Progress]:
         del crew
         before = self.algorithm
+        connect()  # else RLlib would join whatever Ray runs on this machine
         self.algorithm = self.configured(world.task).build_algo()
         if before is not None:
             _carry_over(before.learner_group.get_state(), self.algorithm)
