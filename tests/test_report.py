@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import pytest
 
 from conftest import TINY, tiny
-from rigorl import estimate, experiment, report, telling
+from rigorl import estimate, experiment, pricing, report, telling
 from rigorl.analysis.curves import Curve
 from rigorl.analysis.verdict import Verdict
 from rigorl.estimate import Cost
@@ -115,7 +115,7 @@ def test_costs_add_up() -> None:
         wait_s=9.0,
         crew_load=0.0,
     )
-    page = telling.costs([cost, cost], 120.0)
+    page = pricing.costs([cost, cost], 120.0)
     assert "| all        | 10     | 2,000 | 20    | 4.0 MB | 3.0 min " in page
     assert "About 2.0 min on this machine" in page
 
@@ -138,7 +138,7 @@ def test_what_fits_on_a_cluster_is_told_with_the_price() -> None:
         wait_s=0.0,
         crew_load=0.0,
     )
-    page = telling.costs([cost], estimate.wall_s([cost], spec, fits["at_once"]), fits)
+    page = pricing.costs([cost], estimate.wall_s([cost], spec, fits["at_once"]), fits)
     assert "About 2.0 min with 2 trials at once" in page
     assert "| 10.0.0.1 | 4/8       | 0/2       | 4.0/8.0 GiB | 1 arm, zone=eu |" in page
     assert page.endswith(
@@ -164,7 +164,7 @@ def test_what_never_fits_has_no_time() -> None:
     )
     wall = estimate.wall_s([cost], spec, fits["at_once"])
     assert wall == math.inf
-    page = telling.costs([cost], wall, fits)
+    page = pricing.costs([cost], wall, fits)
     assert "About" not in page
     assert page.endswith(
         "No trial ever fits on these nodes: asks for 9 CPUs on one node; "

@@ -36,6 +36,7 @@ def parser() -> argparse.ArgumentParser:
     _homely(verb)
     _json(verb)
     verb.add_argument("--html", type=Path, metavar="FILE", help="write a page with figures")
+    verb.add_argument("--checklist", action="store_true", help="what a referee asks, answered")
     verb = _verb(verbs, "export", "a study as text, to carry it elsewhere or to compare it")
     verb.add_argument("study", metavar="STUDY", help="its name, or its YAML file")
     verb.add_argument("-o", "--out", type=Path, metavar="FILE", help="instead of stdout")

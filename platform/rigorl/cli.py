@@ -22,6 +22,7 @@ from rigorl import (
     estimate,
     experiment,
     opening,
+    pricing,
     report,
     telling,
 )
@@ -129,7 +130,11 @@ def show(args: argparse.Namespace) -> int:
     with closing(opening.known_journal(args)) as journal:
         verdict = experiment.verdict(spec, journal)
         if args.html:
-            _write(args.html, report.html(verdict, telling.figures(spec, verdict, journal)))
+            _write(args.html, telling.page(spec, verdict, journal))
+        if args.checklist:
+            items = telling.checked(spec, verdict, journal)
+            _print(report.as_json(items) if args.json else report.checklist(items))
+            return DONE
     _print(report.as_json(verdict) if args.json else report.markdown(verdict))
     return FAILED if report.failures(verdict) else DONE
 
@@ -192,7 +197,7 @@ def cost(args: argparse.Namespace) -> int:
     if args.json:
         _print(report.as_json(priced | ({"cluster": fits} if fits else {})))
     else:
-        _print(telling.costs(found, wall, fits))
+        _print(pricing.costs(found, wall, fits))
     return FAILED if fits and fits["never"] else DONE
 
 

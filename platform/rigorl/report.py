@@ -47,15 +47,22 @@ def as_json(value: Any) -> str:
     return msgspec.json.format(msgspec.json.encode(value), indent=2).decode()
 
 
-def html(verdict: Verdict, figures: Iterable[str]) -> str:
-    """Return a page that stands alone: the figures (HTML fragments) under the verdict."""
+def html(verdict: Verdict, figures: Iterable[str], items: Sequence[Any] = ()) -> str:
+    """Return a page that stands alone: figures (HTML fragments) and a checklist under a verdict."""
     style = "body{font:15px/1.5 sans-serif;max-width:70em;margin:2em auto;padding:0 1em}"
     style += "pre{white-space:pre-wrap}"
     return (
         "<!doctype html><html lang=en><meta charset=utf-8>"
         f"<title>{escape.escape(verdict.name)}</title><style>{style}</style>"
-        f"<pre>{escape.escape(markdown(verdict))}</pre>{''.join(figures)}</html>"
+        f"<pre>{escape.escape(markdown(verdict))}</pre>{''.join(figures)}"
+        f"{f'<pre>{escape.escape(checklist(items))}</pre>' if items else ''}</html>"
     )
+
+
+def checklist(items: Sequence[Any]) -> str:
+    """Return what a referee asks, and what a study says to it."""
+    rows = [["yes" if i.kept else "NO", i.asked, i.said] for i in items]
+    return f"Reproducibility:\n\n{table(['', 'asked', 'answer'], rows)}\n"
 
 
 def failures(verdict: Verdict) -> list[str]:

@@ -1,20 +1,31 @@
 """Which code made this: what git and the installed packages know. Asked once a process."""
 
 import hashlib
+import platform
 import shutil
 import subprocess
 from functools import cache
-from importlib.metadata import distributions
+from importlib.metadata import distributions, version
 from pathlib import Path
 
 ROOT = Path(__file__).parents[3]
 """Of a source checkout; of an installed package, some folder without the files asked for."""
+DECIDING = ("rigorl", "ray", "torch", "numpy", "gymnasium", "mujoco", "optuna")
 
 
 @cache
 def provenance() -> dict[str, str]:
     """Return `git`, the commit (`-dirty` if changed since), and `lock`, a hash of versions."""
     return {**_commit(), "lock": _short(_versions())}
+
+
+def software() -> dict[str, str]:
+    """Return `provenance`, and the versions of what decides a result."""
+    return {
+        **provenance(),
+        "python": platform.python_version(),
+        **{name: version(name) for name in DECIDING},
+    }
 
 
 def _commit() -> dict[str, str]:

@@ -15,7 +15,7 @@ from rigorl.outside.journal.database import DatabaseError
 from rigorl.outside.journal.lease import ask_to_stop
 from rigorl.outside.journal.lines import Lines
 from rigorl.outside.journal.sql import Row, SqlJournal, State, at_home
-from rigorl.outside.journal.whys import Past, driver, pasts
+from rigorl.outside.journal.whys import Past, driver, hosts, pasts
 
 __all__ = [
     "DatabaseError",
@@ -28,6 +28,7 @@ __all__ = [
     "at_home",
     "driver",
     "export_study",
+    "hosts",
     "import_study",
     "pasts",
     "read_study",

@@ -60,6 +60,19 @@ def driver(database: Database, study: str) -> str:
     return ""
 
 
+def hosts(database: Database, study: str) -> dict[str, int]:
+    """Return which machines played trials of *study*, and how many attempts each."""
+    query = (
+        sa.select(attempts.c.host, sa.func.count().label("number"))
+        .join(trials, trials.c.id == attempts.c.trial)
+        .where(trials.c.study == study)
+        .group_by(attempts.c.host)
+        .order_by(attempts.c.host)
+    )
+    found = database.read(lambda db: db.execute(query).fetchall())
+    return {row.host: row.number for row in found}
+
+
 def _plainly(holder: Holder) -> str:
     return f"process {holder.pid} on {holder.host.split()[0]}"
 
