@@ -131,23 +131,14 @@ def _judge(spec: Experiment, found: Found, journal: Journal, *, settled: bool = 
         known = {**known, **_orphans(trials, known)}
     ids = {trial.id for trial in trials}
     failures = {id_: why for id_ in ids & known.keys() if (why := known[id_].failure)}
-    hunts = {
-        arm: _numbers(spec, arm, chosen, outcomes, known)
-        for arm, outcomes in found.hunts.items()
-        if arm in chosen
-    }
+    hunts = {arm: _numbers(spec, arm, found, known) for arm in found.hunts if arm in chosen}
     return judge(spec, chosen, trials, journal.reports(ids), failures, hunts)
 
 
-def _numbers(
-    spec: Experiment,
-    arm: str,
-    chosen: Mapping[str, Config],
-    outcomes: Sequence[Outcome],
-    known: Mapping[str, Standing],
-) -> Hunt:
-    """Return what the search of *arm* came upon, in numbers; its winner is in *chosen*."""
-    exams = plan.trials(spec, arm, "test", chosen, spec.seeds.test)
+def _numbers(spec: Experiment, arm: str, found: Found, known: Mapping[str, Standing]) -> Hunt:
+    """Return what the search of *arm* came upon, in numbers."""
+    outcomes = found.hunts[arm]
+    exams = plan.trials(spec, arm, "test", found.chosen, spec.seeds.test)
     standings = [known.get(trial.id, NEWBORN) for trial in exams]
     test = [s.values[max(s.values)] for s in standings if s.finished]
     whole = len(spec.tasks) * spec.budget.steps * len(spec.seeds.tune)
