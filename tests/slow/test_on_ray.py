@@ -15,6 +15,7 @@ import pytest
 import ray
 
 from conftest import TINY, tiny
+from helpers.placed import places
 from rigorl import experiment
 from rigorl.errors import DivergedError, SpecError, Stopped
 from rigorl.outside import optuna_ask
@@ -168,6 +169,18 @@ def test_what_was_told_while_the_driver_was_late_is_not_lost_with_it(tmp_path: P
     ACTORS.run(spec, again, tmp_path)
     experiment.run(spec, InProcess(), whole, optuna_ask.ask)
     assert encoded(again) == encoded(whole)
+
+
+def test_trials_that_are_shorter_than_the_start_of_a_worker_have_more_than_one(
+    player: Player, tmp_path: Path
+) -> None:
+    """Tune, left to itself, lets the first worker play all: no other is ever there in time."""
+    words = tmp_path / "words"
+    words.mkdir()
+    agent = {"name": "helpers.placed", "config": {"folder": str(words), "pause": 0.02}}
+    spec = tiny(arms={"x": {"agent": agent}}, seeds={"test": list(range(12))})
+    player.run(spec, Memory(), tmp_path / "trials")
+    assert len({place.process for place in places(words)}) > 1
 
 
 def test_ppo_on_ray_is_to_the_bit_ppo_in_this_process(tmp_path: Path) -> None:

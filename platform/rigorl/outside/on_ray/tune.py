@@ -62,7 +62,7 @@ class Player(tune.Trainable):  # type: ignore[misc]
 
     def step(self) -> dict[str, Any]:
         told = next(self.news, None) if self.news else None
-        return {"events": told or encode([]), "done": told is None}
+        return {"events": encode(told or []), "done": told is None}
 
     def cleanup(self) -> None:
         self._close()
