@@ -13,18 +13,20 @@ from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 
-from rigorl import opening, report, telling
+from rigorl import following, opening, report, telling
 from rigorl.errors import (
     IncompleteResults,
     JobError,
     RigorlError,
     SpecError,
     Stopped,
-    shown,
 )
+from rigorl.following import LOOK_S
+from rigorl.hiding import shown
 from rigorl.outside import bucket, yaml_file
 from rigorl.outside.journal import SqlJournal, ask_to_stop
 from rigorl.outside.on_ray import jobs, order, probe, refusals
+from rigorl.outside.on_ray.dashboard import Away, Client, connect
 from rigorl.outside.on_ray.order import Order
 from rigorl.outside.on_ray.tail import tail
 
@@ -35,7 +37,6 @@ ENDS = {"done": DONE, "failed": FAILED, "stopped": TERMINATED}
 log = logging.getLogger("rigorl")
 STOP_S = order.STOP_S + 30.0
 """Seconds that `stop` waits for the end."""
-LOOK_S = telling.LOOK_S
 
 
 def submit(args: argparse.Namespace) -> Talk:
@@ -43,7 +44,7 @@ def submit(args: argparse.Namespace) -> Talk:
     wanted = _order(args)
     order.check_secrets(wanted)
     _check_what_is_here(wanted)
-    client = jobs.connect(args.address)
+    client = connect(args.address)
     job, attempts = jobs.running(client, wanted)
     if job is None:
         id_, where = yield from _send(client, wanted, attempts + 1)
@@ -57,7 +58,7 @@ def submit(args: argparse.Namespace) -> Talk:
 
 
 def _send(
-    client: jobs.Client, wanted: Order, attempt: int
+    client: Client, wanted: Order, attempt: int
 ) -> Generator[str, None, tuple[str, dict[str, str]]]:
     with jobs.Load(client, wanted) as load:
         facts = load.probe()
@@ -112,7 +113,7 @@ def _check_what_is_here(wanted: Order) -> None:
         log.warning("%s", remark)
 
 
-def _wait(args: argparse.Namespace, client: jobs.Client, id_: str, study: str) -> Talk:
+def _wait(args: argparse.Namespace, client: Client, id_: str, study: str) -> Talk:
     """Follow a job to its end, and return what its command returned."""
     try:
         yield from _tail(args, client, id_, study)
@@ -121,7 +122,7 @@ def _wait(args: argparse.Namespace, client: jobs.Client, id_: str, study: str) -
         raise
     try:
         job = jobs.info(client, id_)
-    except jobs.Away:
+    except Away:
         with closing(opening.known_journal(args)) as journal:
             state = journal.state(study)
         yield f"{id_}: the cluster is gone; the journal says: {state}"
@@ -133,14 +134,14 @@ def _wait(args: argparse.Namespace, client: jobs.Client, id_: str, study: str) -
     return FAILED if job.code is None or job.code < 0 else job.code
 
 
-def _tail(args: argparse.Namespace, client: jobs.Client, id_: str, study: str) -> Iterator[str]:
+def _tail(args: argparse.Namespace, client: Client, id_: str, study: str) -> Iterator[str]:
     """Yield what a job prints; when the cluster is gone, what the journal has after that."""
     last: deque[str] = deque(maxlen=100)
     try:
         for line in tail(client, id_):
             last.append(line)
             yield line
-    except jobs.Away as gone:
+    except Away as gone:
         log.warning("%s", gone)
         try:
             journal = opening.known_journal(args)
@@ -151,14 +152,14 @@ def _tail(args: argparse.Namespace, client: jobs.Client, id_: str, study: str) -
             raise
         log.warning("what follows is from the journal, %s", journal.name)
         with closing(journal):
-            yield from telling.words(journal, study, follow=True, seen=last)
+            yield from following.words(journal, study, follow=True, seen=last)
 
 
 def logs(args: argparse.Namespace) -> Talk:
     """Tell what the driver says: from the cluster's job, or from the journal."""
     study = yaml_file.read(args.spec, args.set).name
     if args.address:
-        client = jobs.connect(args.address)
+        client = connect(args.address)
         known = jobs.of_study(client, study)
         if known and args.follow:
             yield from _tail(args, client, known[-1].id, study)
@@ -170,8 +171,8 @@ def logs(args: argparse.Namespace) -> Talk:
     with closing(_journal_to_come(args) if args.follow else opening.known_journal(args)) as journal:
         if not args.follow and study not in journal.names():
             raise IncompleteResults(_unknown(study, journal))
-        again = telling.AGAIN_S
-        yield from telling.words(journal, study, follow=args.follow, patience=again)
+        again = following.AGAIN_S
+        yield from following.words(journal, study, follow=args.follow, patience=again)
     return DONE
 
 
@@ -192,7 +193,7 @@ def stop(args: argparse.Namespace) -> Talk:
     """Ask the driver to end: its job, or through the journal wherever it runs."""
     study = yaml_file.read(args.spec, args.set).name
     if args.address:
-        client = jobs.connect(args.address)
+        client = connect(args.address)
         known = [job for job in jobs.of_study(client, study) if not job.over]
         if len(known) > 1:
             raise JobError(
@@ -222,13 +223,13 @@ def _over(journal: SqlJournal, study: str) -> str:
     return "" if state == "running" else state
 
 
-def _stop_job(client: jobs.Client, job: jobs.Job, *, wait: bool) -> Talk:
+def _stop_job(client: Client, job: jobs.Job, *, wait: bool) -> Talk:
     jobs.stop(client, job)
     yield f"{job.id}: asked to stop at the next checkpoint"
     return (yield from _until(job.id, partial(_ended, client, job.id))) if wait else DONE
 
 
-def _ended(client: jobs.Client, id_: str) -> str:
+def _ended(client: Client, id_: str) -> str:
     job = jobs.info(client, id_)
     return job.how if job.over else ""
 
@@ -250,7 +251,7 @@ def status(args: argparse.Namespace) -> Talk:
     if args.spec is None:
         raise SpecError("--address asks for the jobs of one study, but no SPEC is given; name it")
     study = yaml_file.read(args.spec, args.set).name
-    client = jobs.connect(args.address)
+    client = connect(args.address)
     known = jobs.of_study(client, study)
     found, whys = {}, {}
     if args.journal or (args.home / "journal.db").exists():

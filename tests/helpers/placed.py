@@ -28,6 +28,7 @@ class Place(NamedTuple):
     node: str
     devices: str
     group: dict[int, str]
+    process: int
 
 
 def make(config: Config, world: WorldSpec, seed: int) -> Seeker:
@@ -44,6 +45,7 @@ def _leave_word(folder: Path, seed: int) -> None:
         ray.get_runtime_context().get_node_id(),
         os.environ.get("CUDA_VISIBLE_DEVICES", ""),
         table.get("bundles_to_node_id", {}),
+        os.getpid(),
     )
     name = f"{seed}-{time.monotonic_ns()}"
     (folder / f".{name}").write_bytes(msgspec.msgpack.encode(where))

@@ -101,12 +101,14 @@ class S3:
 
 
 @contextmanager
-def served() -> Iterator[S3]:
-    """Lend a server, and the credentials for it in this process's environment."""
+def served(bucket: str = "") -> Iterator[S3]:
+    """Lend a server, with a *bucket* in it, and credentials in this process's environment."""
     before = {key: os.environ.get(key) for key in OURS}
     os.environ.update(OURS)
     logging.getLogger("werkzeug").setLevel(logging.ERROR)
     s3 = S3()
+    if bucket:
+        s3.files.create_dir(bucket)
     try:
         yield s3
     finally:

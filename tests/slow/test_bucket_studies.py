@@ -26,8 +26,7 @@ AFTER = "placebo: {after: plain, agent: {name: frozen}}\n"
 
 @pytest.fixture(scope="module")
 def s3() -> Iterator[S3]:
-    with served() as s3:
-        s3.files.create_dir("studies")
+    with served("studies") as s3:
         yield s3
 
 

@@ -15,6 +15,7 @@ import pytest
 import ray
 
 from conftest import TINY, tiny
+from helpers.placed import places
 from rigorl import experiment
 from rigorl.errors import DivergedError, SpecError, Stopped
 from rigorl.outside import optuna_ask
@@ -27,7 +28,7 @@ from rigorl.outside.signals import Stop
 from rigorl.plan import Agenda
 from rigorl.resources import Needs
 from rigorl.spec import Experiment
-from rigorl.trial import Beat, Event, Report, Trial, Trouble
+from rigorl.trial import Beat, Bundle, Event, Report, Trial, Trouble
 
 pytestmark = pytest.mark.filterwarnings("default")
 GRAVITY = (("earth", 9.8), ("jupiter", 24.8))
@@ -170,6 +171,18 @@ def test_what_was_told_while_the_driver_was_late_is_not_lost_with_it(tmp_path: P
     assert encoded(again) == encoded(whole)
 
 
+def test_trials_that_are_shorter_than_the_start_of_a_worker_have_more_than_one(
+    player: Player, tmp_path: Path
+) -> None:
+    """Tune, left to itself, lets the first worker play all: no other is ever there in time."""
+    words = tmp_path / "words"
+    words.mkdir()
+    agent = {"name": "helpers.placed", "config": {"folder": str(words), "pause": 0.02}}
+    spec = tiny(arms={"x": {"agent": agent}}, seeds={"test": list(range(12))})
+    player.run(spec, Memory(), tmp_path / "trials")
+    assert len({place.process for place in places(words)}) > 1
+
+
 def test_ppo_on_ray_is_to_the_bit_ppo_in_this_process(tmp_path: Path) -> None:
     spec = tiny(
         arms={"ppo": {"agent": {"name": "ppo", "config": {"n_steps": 32, "epochs": 2}}}},
@@ -196,6 +209,32 @@ def test_a_worker_that_dies_is_replaced_and_nothing_is_lost(player: Player, tmp_
     assert trouble.startswith("it was killed from outside on ")
     assert experiment.run(spec, InProcess(), whole, optuna_ask.ask) == verdict
     assert encoded(died) == encoded(whole)
+
+
+def test_a_worker_that_dies_between_two_bundles_costs_neither(tmp_path: Path) -> None:
+    """Tune has promised it the next bundle by then, and does not try that again."""
+
+    class Killer(RayCluster):
+        def play(self, agenda: Agenda, record: Any) -> None:
+            settle, agenda.searches = agenda.settle, True
+
+            def killing(bundle: Bundle) -> None:
+                settle(bundle)
+                agenda.settle = settle
+                for one in psutil.Process().children(recursive=True):
+                    if "".join(one.cmdline()).startswith("ray::Player"):
+                        one.kill()
+
+            agenda.settle = killing  # type: ignore[method-assign]
+            super().play(agenda, record)
+
+    spec = tiny(seeds={"test": [0, 1, 2, 3]})
+    disturbed, whole = Told(), Memory()
+    verdict = experiment.run(spec, Killer(tmp_path), disturbed, optuna_ask.ask)
+    assert not verdict.failures
+    assert any("it was killed from outside" in words for words in disturbed.troubles())
+    experiment.run(spec, InProcess(), whole, optuna_ask.ask)
+    assert encoded(disturbed) == encoded(whole)
 
 
 class Killing(Told):

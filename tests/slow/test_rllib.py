@@ -1,12 +1,15 @@
 """RLlib's algorithms keep the contract, but for exact resume."""
 
-import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import ray
 
+from helpers.commands import environment
+from helpers.heads import Head, head
 from rigorl import contract
 from rigorl.errors import SpecError
 from rigorl.lockstep import play
@@ -19,12 +22,22 @@ from rigorl.trial import Bundle, Report, Trial
 pytestmark = pytest.mark.filterwarnings("default")
 
 
-@pytest.fixture(autouse=True)
-def _quiet() -> None:
-    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+@pytest.fixture(scope="module", autouse=True)
+def other(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Head]:
+    """A cluster that runs on this machine, where Ray looks for one, and is none of ours."""
+    with (
+        head(environment(tmp_path_factory.mktemp("other")), cpus=0) as started,
+        pytest.MonkeyPatch.context() as patch,
+    ):
+        patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+        (where := started.folder / "ray").mkdir()
+        (where / "ray_current_cluster").write_text(f"127.0.0.1:{started.gcs}")
+        patch.setenv("RAY_TMPDIR", str(started.folder))
+        yield started
+        ray.shutdown()
 
 
-def test_ppo_learns_two_tasks_and_its_policies_come_back(tmp_path: Path) -> None:
+def test_ppo_learns_two_tasks_and_its_policies_come_back(tmp_path: Path, other: Head) -> None:
     small = {"train_batch_size_per_learner": 256, "minibatch_size": 64, "num_epochs": 1}
     config = {"algorithm": "PPO", "training": small}
     tasks = (
@@ -44,6 +57,8 @@ def test_ppo_learns_two_tasks_and_its_policies_come_back(tmp_path: Path) -> None
     assert [(r.stage, r.step, r.update) for r in told] == [(0, 512, 2), (1, 512, 4)]
     assert told[-1].finished
     assert rllib.inexact
+    joined = ray.get_runtime_context().gcs_address
+    assert not joined.endswith(f":{other.gcs}"), "it joined a cluster that merely runs here"
     (policy,) = contract.load_policies(tmp_path / trial.id / "policies").values()
     action = policy(np.zeros((16, 3), np.float32))
     assert action.shape == (16, 1)

@@ -12,14 +12,14 @@ from helpers.s3 import S3, SECRET, served
 from rigorl import arguments, remote
 from rigorl.errors import JobError
 from rigorl.outside.on_ray import jobs
+from rigorl.outside.on_ray.dashboard import connect
 
 pytestmark = pytest.mark.filterwarnings("default", "ignore:ssl=None:DeprecationWarning")
 
 
 @pytest.fixture(scope="module")
 def s3() -> Iterator[S3]:
-    with served() as s3:
-        s3.files.create_dir("lab")
+    with served("lab") as s3:
         yield s3
 
 
@@ -59,7 +59,7 @@ def test_a_bucket_is_tried_from_the_head_and_from_each_node_before_anything_is_s
     assert "seen from node" in said
     assert "it does not answer; see that it can be reached from every node" in said
     cluster.lose(node)
-    assert jobs.of_study(jobs.connect(cluster.address), "small") == []
+    assert jobs.of_study(connect(cluster.address), "small") == []
     assert s3.keys("lab") == []
 
     done = rigorl(tmp_path, *words, "--wait")

@@ -11,7 +11,8 @@ from typing import NamedTuple
 import psutil
 from mlflow import MlflowClient
 
-from rigorl.errors import RigorlError, shown
+from rigorl.errors import RigorlError
+from rigorl.hiding import shown
 from rigorl.outside.journal import SqlJournal
 from rigorl.outside.mlflow_runs import AWAY
 from rigorl.outside.on_ray import cluster

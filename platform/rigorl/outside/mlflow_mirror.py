@@ -20,7 +20,7 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from rigorl.analysis.curves import Curve, means, summary
-from rigorl.errors import shown
+from rigorl.hiding import shown
 from rigorl.outside.groups import Groups
 from rigorl.outside.journal import Row, SqlJournal
 from rigorl.outside.mlflow_runs import AWAY, Point, Runs, State

@@ -25,7 +25,8 @@ from mlflow.exceptions import MlflowException
 from requests.exceptions import RequestException
 
 from rigorl import crash
-from rigorl.errors import JournalError, has_secret, shown
+from rigorl.errors import JournalError
+from rigorl.hiding import has_secret, shown
 from rigorl.outside.journal import DatabaseError, SqlJournal
 
 State = Literal["running", "finished", "pruned", "failed", "stopped"]

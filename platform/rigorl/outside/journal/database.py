@@ -17,7 +17,8 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, SQLAlchemyError
 
-from rigorl.errors import JournalError, is_secret, shown
+from rigorl.errors import JournalError
+from rigorl.hiding import is_secret, shown
 
 T = TypeVar("T")
 Work = Callable[[sa.Connection], T]

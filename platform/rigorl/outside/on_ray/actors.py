@@ -43,14 +43,14 @@ class Player:
 
     def __init__(self, terms: Terms) -> None:
         self.terms, self.hands = terms, hands(terms)
-        self.news: Iterator[bytes] = iter(())
+        self.news: Iterator[list[Event]] = iter(())
 
     def play(self, order: bytes) -> Iterator[bytes]:
         """Play the bundle of *order*, or go on with what was begun, up to a checkpoint."""
         if order:
             self.news = tell(order, self.terms, self.hands)
         for told in self.news:
-            yield told
+            yield encode(told)
             if is_saved(told):
                 return
 

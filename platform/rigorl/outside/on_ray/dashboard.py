@@ -9,7 +9,8 @@ import requests
 from ray.exceptions import AuthenticationError
 from ray.job_submission import JobSubmissionClient
 
-from rigorl.errors import JobError, shown
+from rigorl.errors import JobError
+from rigorl.hiding import shown
 
 ANSWER_S = 20.0
 """Seconds that the cluster has to answer a question."""

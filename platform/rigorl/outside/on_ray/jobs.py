@@ -18,11 +18,9 @@ import msgspec
 from rigorl.errors import JobError, RigorlError
 from rigorl.outside.on_ray import order as orders
 from rigorl.outside.on_ray import probe
-from rigorl.outside.on_ray.dashboard import Away, Client, Refused, Unreachable, connect
+from rigorl.outside.on_ray.dashboard import Away, Client, Refused
 from rigorl.outside.on_ray.order import Order
 
-__all__ = ["Away", "Client", "Job", "Load", "Refused", "Unreachable", "connect", "info"]
-__all__ += ["of_study", "running", "stop"]
 PROBE_S, INSTALL_S = 120.0, 900.0
 """Seconds that the probe has, and where an environment or an image must be fetched first."""
 LOOK_S, TELL_S = 0.2, 15.0

@@ -19,7 +19,8 @@ from packaging.utils import canonicalize_name
 from packaging.version import Version
 
 import rigorl
-from rigorl.errors import SpecError, has_secret, shown
+from rigorl.errors import SpecError
+from rigorl.hiding import has_secret, shown
 from rigorl.outside.on_ray import probe
 from rigorl.spec import Experiment
 

@@ -9,13 +9,16 @@ from contextlib import suppress
 import aiohttp
 
 from rigorl.errors import JobError
-from rigorl.outside.on_ray.jobs import Client, Refused, Unreachable, info
+from rigorl.outside.on_ray.dashboard import Client, Refused, Unreachable
+from rigorl.outside.on_ray.jobs import info
 
 AWAY_S = 20.0
 """Seconds for which a cluster that went away is asked again."""
 SILENT_S = 60.0
 """Seconds of silence after which a connection is made anew: this one may be dead."""
 PAUSE_S = 1.0
+BROKEN = (TimeoutError, RuntimeError, OSError, aiohttp.ClientError, JobError)
+"""As what a connection that breaks shows."""
 log = logging.getLogger("rigorl")
 
 
@@ -73,10 +76,8 @@ def _stream(client: Client, id_: str, skip: int) -> Iterator[str]:
             skip -= dropped
             if dropped < len(chunk):
                 yield chunk[dropped:]
-    except (StopAsyncIteration, TimeoutError, RuntimeError, OSError):
-        pass  # whoever reads asks whether the job is over
-    except (aiohttp.ClientError, JobError):
-        pass
+    except (StopAsyncIteration, *BROKEN):
+        return  # whoever reads asks whether the job is over
     finally:
         for task in asyncio.all_tasks(loop):
             task.cancel()

@@ -6,6 +6,7 @@ a bundle knows its own bars, and a run finds its own checkpoint by its trial's i
 """
 
 import os
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -27,7 +28,6 @@ from rigorl.outside.on_ray.worker import (
     dismiss,
     encode,
     events,
-    failure,
     hands,
     tell,
 )
@@ -62,7 +62,7 @@ class Player(tune.Trainable):  # type: ignore[misc]
 
     def step(self) -> dict[str, Any]:
         told = next(self.news, None) if self.news else None
-        return {"events": told or encode([]), "done": told is None}
+        return {"events": encode(told or []), "done": told is None}
 
     def cleanup(self) -> None:
         self._close()
@@ -87,13 +87,15 @@ class Ask(Searcher):  # type: ignore[misc]
         self.playing: dict[str, Bundle] = {}
         self.heard: set[str] = set()
         """Those of them that have said something: Tune asks for more than it can play."""
+        self.again: deque[Bundle] = deque()
+        """What Tune gave up and we do not: it is handed out under another id."""
         self.error: RigorlError | None = None
 
     def suggest(self, trial_id: str) -> Any:
         try:
             if self.error or self.stop.asked or self.agenda.over:
                 return Searcher.FINISHED
-            bundle = self.agenda.take()
+            bundle = self.again.popleft() if self.again else self.agenda.take()
         except RigorlError as error:
             self.error = error
             return Searcher.FINISHED
@@ -134,13 +136,12 @@ class Ask(Searcher):  # type: ignore[misc]
     ) -> None:
         del result
         if not error:  # else `Mourner` settles it, who knows the cause
-            self._settle(trial_id)
+            self.settle(trial_id)
 
-    def give_up(self, trial_id: str, told: Sequence[Event]) -> None:
-        self.record(self.playing[trial_id].trials, told)
-        self._settle(trial_id)
+    def put_back(self, trial_id: str) -> None:
+        self.again.append(self.playing.pop(trial_id))
 
-    def _settle(self, trial_id: str) -> None:
+    def settle(self, trial_id: str) -> None:
         bundle = self.playing.pop(trial_id)
         self.waits.begin(bundle)
         self.agenda.settle(bundle)
@@ -165,20 +166,25 @@ class Mourner(tune.Callback):  # type: ignore[misc]
     def on_trial_recover(self, iteration: int, trials: list[Any], trial: Any, **_: Any) -> None:
         """See whether to try again, as Tune is about to do, whoever is to blame."""
         del iteration, trials
-        bundle = self.ask.playing[trial.trial_id]
-        again, told = self.tries.mourn(bundle, _death(trial, self.terms, bundle))
-        self.ask.record(bundle.trials, told)
-        if again:
-            self.ask.waits.ask(bundle)
+        if self._mourn(trial):
+            self.ask.waits.ask(self.ask.playing[trial.trial_id])
         else:
             trial.set_config(NOTHING)
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **_: Any) -> None:
-        """Give up what could not even be started: Tune does not try that again."""
+        """See whether to try again what Tune does not: a worker died between two bundles."""
         del iteration, trials
+        if self._mourn(trial):
+            self.ask.put_back(trial.trial_id)
+        else:
+            self.ask.settle(trial.trial_id)
+
+    def _mourn(self, trial: Any) -> bool:
+        """Record what the worker of *trial* died of; return whether its bundle is tried again."""
         bundle = self.ask.playing[trial.trial_id]
-        words = f"its worker could not start: {_death(trial, self.terms, bundle).words}"
-        self.ask.give_up(trial.trial_id, [failure(bundle, words)])
+        again, told = self.tries.mourn(bundle, _death(trial, self.terms, bundle))
+        self.ask.record(bundle.trials, told)
+        return again
 
     def on_step_end(self, iteration: int, trials: list[Any], **_: Any) -> None:
         del iteration, trials

@@ -3,7 +3,7 @@
 import gc
 import time
 import traceback
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -67,7 +67,7 @@ def dismiss(hands: Hands) -> None:
             crew.close()
 
 
-def tell(order: bytes, terms: Terms, hands: Hands) -> Generator[bytes]:
+def tell(order: bytes, terms: Terms, hands: Hands) -> Generator[list[Event]]:
     """Play the bundle of *order*, and yield what happens. A bug in an agent is told as well."""
     bundle = msgspec.msgpack.decode(order, type=Bundle)
     _tidy()
@@ -75,12 +75,11 @@ def tell(order: bytes, terms: Terms, hands: Hands) -> Generator[bytes]:
     if words:
         leave_words(words)
     try:
-        for news in pulses(bundle, terms.storage, *hands, together=TOGETHER):
-            yield encode(news)
+        yield from pulses(bundle, terms.storage, *hands, together=TOGETHER)
     except CrewError as error:  # somebody died: it is tried again
         raise of_deaths(error, _deaths(hands)) from error
     except Exception as error:  # noqa: BLE001  a mistake ends its own bundle and no other
-        yield encode([failure(bundle, f"{type(error).__name__}: {error}{_where(error)}")])
+        yield [failure(bundle, f"{type(error).__name__}: {error}{_where(error)}")]
     if words:
         words.unlink(missing_ok=True)
 
@@ -106,10 +105,9 @@ def _deaths(hands: Hands) -> list[Death]:
         time.sleep(TOGETHER)
 
 
-def is_saved(told: bytes) -> bool:
+def is_saved(told: Sequence[Event]) -> bool:
     """Say whether what is *told* ends at a checkpoint."""
-    *_, last = events(told)
-    return isinstance(last, Beat) and last.saved
+    return isinstance(told[-1], Beat) and told[-1].saved
 
 
 def death(error: BaseException, terms: Terms, bundle: Bundle) -> Death:

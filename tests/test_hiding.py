@@ -1,8 +1,8 @@
-"""What is said when something goes wrong, and what is not said."""
+"""What of a URL is said, and what is not."""
 
 import pytest
 
-from rigorl.errors import has_secret, shown
+from rigorl.hiding import has_secret, shown
 
 TOLD = [
     ("postgresql://me:hunter2@host/db", "postgresql://...@host/db"),
