@@ -10,8 +10,9 @@ from conftest import tiny
 from rigorl import plan, search
 from rigorl.outside import optuna_ask
 from rigorl.search import Outcome, Standing
+from rigorl.searches import Prune, Search
 from rigorl.space import Choice, Integer, Real
-from rigorl.spec import Budget, Prune, Search
+from rigorl.spec import Budget
 from rigorl.trial import Failure, Report, Score, Trial
 
 SPEC = tiny(
@@ -78,16 +79,11 @@ def test_a_candidate_that_fails_on_one_seed_has_failed() -> None:
 
 
 def test_bars_by_hand() -> None:
-    told = [
-        outcome("finished", 1, 4, 7, 9),
-        outcome("finished", 2, 3, 8, 9),
-        outcome("pruned", 0, 5),
-        outcome("failed", 9, 9, 9),
-    ]
+    curves = [{0: 1.0, 1: 4, 2: 7, 3: 9}, {0: 2.0, 1: 3, 2: 8, 3: 9}, {0: 0.0, 1: 5}]
     half = Prune(keep=0.5, grace=0.25)
-    assert search.bars(half, told, last_rung=3) == {1: 4, 2: 8}
-    assert search.bars(half, told[:1], last_rung=3) == {}
-    assert search.bars(None, told, last_rung=3) == {}
+    assert search.bars(half, curves, 4) == {1: 4, 2: 8}
+    assert search.bars(half, curves[:1], 4) == {}
+    assert search.bars(None, curves, 4) == {}
 
 
 def test_the_winner_finished_and_is_the_earliest_of_equals() -> None:
@@ -101,8 +97,8 @@ def test_the_winner_finished_and_is_the_earliest_of_equals() -> None:
 def test_at_least_the_best_of_earlier_candidates_would_go_on(
     values: list[float], keep: float
 ) -> None:
-    told = [outcome("finished", v, v) for v in values]
-    for bar in search.bars(Prune(keep=keep, grace=0.01), told, last_rung=2).values():
+    curves = [{0: v, 1: v} for v in values]
+    for bar in search.bars(Prune(keep=keep, grace=0.01), curves, 3).values():
         assert bar <= max(values)
         assert sum(v >= bar for v in values) >= keep * len(values)
 

@@ -12,8 +12,8 @@ from rigorl import space
 from rigorl.errors import SpecError
 from rigorl.outside import optuna_ask
 from rigorl.search import Outcome
+from rigorl.searches import Search
 from rigorl.space import Choice, Integer, Real
-from rigorl.spec import Search
 
 DEEP: space.Space = {
     "width": Integer(low=8, high=32, levels=3, when={"net": ("wide", "both")}),

@@ -27,7 +27,8 @@ from rigorl.outside import optuna_ask
 from rigorl.outside.journal import SqlJournal
 from rigorl.plan import Agenda
 from rigorl.search import Outcome
-from rigorl.spec import Experiment, Search
+from rigorl.searches import Search
+from rigorl.spec import Experiment
 from rigorl.trial import Event, Report, Score, Trial
 
 SIZES = (1, 10, 100, 1000)

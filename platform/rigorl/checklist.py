@@ -11,8 +11,9 @@ from typing import Any
 from msgspec import Struct
 
 from rigorl.analysis.verdict import Verdict
+from rigorl.searches import Search
 from rigorl.space import Choice, Over
-from rigorl.spec import Experiment, Search
+from rigorl.spec import Experiment
 
 
 class Item(Struct, frozen=True):

@@ -4,7 +4,7 @@ What was played stays what it was, so that a verdict can be extended and never b
 edit of a spec makes another study.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any
 
 import msgspec
@@ -23,18 +23,13 @@ def differences(before: Experiment, now: Experiment) -> list[str]:
     for name, arm in old["arms"].items():
         grown = new["arms"].get(name)
         if arm["search"] and grown and grown["search"]:
-            grown["search"]["candidates"] = _more(arm, grown)
+            for count in ("candidates", "repeats"):  # more are no less
+                grown["search"][count] = min(arm["search"][count], grown["search"][count])
     new["arms"] = {name: arm for name, arm in new["arms"].items() if name in old["arms"]}
     for phase, seeds in old["seeds"].items():
         if set(seeds) <= set(new["seeds"][phase]):
             new["seeds"][phase] = seeds
     return list(_differ(old, new, "$"))
-
-
-def _more(arm: Mapping[str, Any], grown: Mapping[str, Any]) -> int:
-    """Return the candidates of *grown* as they count against those of *arm*: more are no less."""
-    candidates: int = min(arm["search"]["candidates"], grown["search"]["candidates"])
-    return candidates
 
 
 def _differ(old: Any, new: Any, at: str) -> Iterator[str]:

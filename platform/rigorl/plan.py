@@ -83,8 +83,10 @@ def counts(spec: Experiment) -> dict[tuple[str, str], int]:
     planned: dict[tuple[str, str], int] = {}
     for name, arm in spec.arms.items():
         if arm.search:
-            planned[name, "tune"] = arm.search.candidates * len(spec.seeds.tune)
-        planned[name, "test"] = len(spec.seeds.test)
+            each = arm.search.candidates * len(spec.seeds.tune)
+            planned[name, "tune"] = each * arm.search.repeats
+        repeats = arm.search.repeats if arm.search else 1
+        planned[name, "test"] = len(spec.seeds.test) * repeats
         references = reference_trials(spec, name, {})
         if references:
             planned[name, "scale"] = len(references)
@@ -94,14 +96,14 @@ def counts(spec: Experiment) -> dict[tuple[str, str], int]:
     return planned
 
 
-def search_id(spec: Experiment, arm: str, chosen: Mapping[str, Config]) -> str:
+def search_id(spec: Experiment, arm: str, chosen: Mapping[str, Config], repeat: int = 0) -> str:
     """Return what tells one search from another. More candidates are the same search.
 
     *chosen* holds the configurations of the arms that *arm* builds on.
     """
     search = spec.arms[arm].search
     assert search is not None  # noqa: S101
-    how = [search.space, search.generation, search.seed, search.prune]
+    how = [search.space, search.generation, search.seed + repeat, search.prune]
     later = {"sampler": "tpe", "enqueue": (), "constraints": ()}
     how += [
         [key, said] for key, default in later.items() if (said := getattr(search, key)) != default

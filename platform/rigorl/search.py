@@ -3,16 +3,17 @@
 Pure: what a candidate is worth, whether it goes on and which one wins are functions of the
 reports of its trials, so a search that was interrupted is simply worked out again.
 
-Every candidate of a generation meets the same bars, which rest on earlier generations alone.
-No worker needs to know what another one does at the same time, and so the same search goes
-the same way in one process, on two cores, and on a cluster.
+Bars that a candidate must reach rest on what was known when it began. No worker needs to know
+what another one does at the same time, and so the same search goes the same way in one process,
+on two cores, and on a cluster.
 """
 
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
-from rigorl.spec import Budget, Prune, TaskSpec
+from rigorl.searches import Prune
+from rigorl.spec import Budget, TaskSpec
 from rigorl.trial import Failure, Report, Trial
 
 Config = Mapping[str, Any]
@@ -40,6 +41,8 @@ class Outcome(NamedTuple):
     """Value of each seed at the last rung that all have reached."""
     steps: int = 0
     """Environment steps made on all seeds together, as far as regular exams tell."""
+    curves: tuple[Mapping[int, float], ...] = ()
+    """Value of each seed at each rung."""
 
     @property
     def value(self) -> float:
@@ -91,7 +94,16 @@ def judge(
         state = "finished"
     by_seed = tuple(s.values[max(values)] for s in standings) if values else ()
     steps = sum(_steps(trial, s) for trial, s in zip(trials, standings, strict=True))
-    return Outcome(config, state, values, by_seed, steps)
+    return Outcome(config, state, values, by_seed, steps, tuple(s.values for s in standings))
+
+
+def joined(first: Outcome, then: Outcome) -> Outcome:
+    """Return what is known of a candidate on the seeds of both: the second ones came after."""
+    curves = (*first.curves, *then.curves)
+    reached = sorted(set.intersection(*map(set, curves)))
+    values = {rung: mean([curve[rung] for curve in curves]) for rung in reached}
+    by_seed = tuple(curve[reached[-1]] for curve in curves) if reached else ()
+    return Outcome(then.config, then.state, values, by_seed, first.steps + then.steps, curves)
 
 
 def _steps(trial: Trial, standing: Standing) -> int:
@@ -108,22 +120,38 @@ def mean(values: Sequence[float]) -> float:
     return math.fsum(values) / len(values)
 
 
-def bars(prune: Prune | None, told: Sequence[Outcome], last_rung: int) -> dict[int, float]:
-    """Return what a candidate must reach at each rung, given the earlier generations.
+def bars(
+    prune: Prune | None, curves: Sequence[Mapping[int, float]], rungs: int
+) -> dict[int, float]:
+    """Return what a candidate must reach at each rung, given *curves* of earlier ones.
 
     Who finished stands at every rung, who was pruned at those that it saw. No bar rests on
     fewer than two candidates, and none stands at the last rung: there is nothing left to save.
     """
-    if prune is None:
+    if prune is None or prune.kind == "racing":
         return {}
-    first = math.ceil(prune.grace * (last_rung + 1))
-    bars: dict[int, float] = {}
-    for rung in range(first, last_rung):
-        seen = [o.values[rung] for o in told if o.state != "failed" and rung in o.values]
+    limits: dict[int, float] = {}
+    for rung in looks(prune, rungs):
+        seen = [curve[rung] for curve in curves if rung in curve]
         if len(seen) >= 2:  # noqa: PLR2004
-            best = max(1, math.ceil(prune.keep * len(seen)))
-            bars[rung] = sorted(seen, reverse=True)[best - 1]
-    return bars
+            best = max(1, math.ceil(prune.kept * len(seen)))
+            limits[rung] = sorted(seen, reverse=True)[best - 1]
+    return limits
+
+
+def looks(prune: Prune, rungs: int) -> list[int]:
+    """Return the rungs at which a candidate may be stopped: all after the grace, or ever fewer.
+
+    asha: those that come `eta` times later each (Li et al., MLSys 2020), the last one excepted.
+    """
+    first = math.ceil(prune.grace * rungs)
+    if prune.kind != "asha":
+        return list(range(first, rungs - 1))
+    steps, at = [], max(1, first)
+    while at < rungs:
+        steps.append(at - 1)
+        at *= prune.eta
+    return steps
 
 
 def best(told: Sequence[Outcome]) -> Outcome | None:

@@ -6,15 +6,14 @@ a spec is made. `docs/yaml.md` shows each key in use.
 """
 
 import math
-from collections.abc import Mapping
 from itertools import pairwise
 from typing import Annotated, Any, Literal
 
 from msgspec import Meta, Struct
 
 from rigorl.resources import ExamSpec, Needs, PlacementSpec, needs
+from rigorl.searches import Search
 from rigorl.seeds import SeedPlan
-from rigorl.space import Space, check, fits, grid, holds, names_of
 
 Count = Annotated[int, Meta(gt=0)]
 Share = Annotated[float, Meta(gt=0, lt=1)]
@@ -142,85 +141,6 @@ class Budget(Spec, frozen=True):
             raise ValueError(
                 f"dense must rise, but is {list(self.dense)}; write it as [1, 2, 4, 8]"
             )
-
-
-class Prune(Spec, frozen=True):
-    """Stop a candidate whose mean over tuning seeds falls behind those of earlier generations.
-
-    At each exam after the first `grace` of the budget, a candidate goes on only if it
-    reaches the best `keep` of what completed earlier candidates had at that same exam.
-    """
-
-    keep: Share = 0.5
-    grace: Share = 0.25
-
-
-Sampler = Literal["tpe", "random", "grid", "gp", "cmaes", "qmc"]
-
-
-class Search(Spec, frozen=True):
-    """How to choose a configuration: candidates drawn from a space, judged on tune seeds.
-
-    Candidates come in generations: one generation is played side by side and told to the
-    sampler in order, so the same search proposes the same candidates on any machine. The
-    arm's own configuration is always the first candidate; those of `enqueue` are the next,
-    with the arm's own values where they are silent. No other candidate breaks a law of
-    `constraints`.
-    """
-
-    space: Annotated[Space, Meta(min_length=1)]
-    candidates: Count
-    sampler: Sampler = "tpe"
-    generation: Count = 4
-    seed: int = 0
-    prune: Prune | None = None
-    enqueue: tuple[dict[str, Any], ...] = ()
-    constraints: tuple[str, ...] = ()
-
-    def __post_init__(self) -> None:
-        check(self.space)
-        for law in self.constraints:
-            self._check_law(law)
-        for config in self.enqueue:
-            for name, value in config.items():
-                if name not in self.space or not self.space[name].takes(value):
-                    raise ValueError(
-                        f"enqueue must hold values of the space, but {name}: {value!r} is none; "
-                        "correct it, or widen the space"
-                    )
-        if self.candidates <= len(self.enqueue):
-            raise ValueError(
-                "candidates must count the arm as it comes and all of enqueue, but are "
-                f"{self.candidates} for {len(self.enqueue) + 1}; ask for more"
-            )
-        if self.sampler == "grid":
-            self._check_grid()
-
-    def _check_law(self, law: str) -> None:
-        names = names_of(law)
-        if not names or not names <= self.space.keys():
-            raise ValueError(
-                f"a constraint must compare dimensions of the space, but {law!r} names "
-                f"{', '.join(sorted(names - self.space.keys())) or 'none'}; the space has "
-                f"{', '.join(self.space)}"
-            )
-
-    def _check_grid(self) -> None:
-        for name, over in self.space.items():
-            try:
-                over.grid()
-            except ValueError as error:
-                raise ValueError(f"{error}, but {name} does not; as `levels: 5`") from error
-        most = 1 + len(self.enqueue) + sum(self.keeps(config) for config in grid(self.space))
-        if self.candidates > most:
-            raise ValueError(
-                f"candidates must be at most {most}, the points of the grid that constraints "
-                f"allow and what comes before them, but are {self.candidates}; lower them"
-            )
-
-    def keeps(self, config: Mapping[str, Any]) -> bool:
-        """Say whether *config* is of the space, and breaks none of its laws."""
-        return fits(self.space, config) and all(holds(law, config) for law in self.constraints)
 
 
 class Arm(Spec, frozen=True):

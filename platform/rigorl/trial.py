@@ -134,6 +134,7 @@ LATER: tuple[tuple[set[str], dict[str, Any]], ...] = (
     ({"env"}, {"engine": "auto", "vary": {}, "diverged": 0.01}),
     ({"kind", "low", "high", "log"}, {"when": {}, "levels": None}),
     ({"kind", "of"}, {"when": {}}),
+    ({"keep", "grace"}, {"kind": "curve", "eta": 3, "p": 0.1}),
 )
 """Fields that tasks and dimensions have had since rigorl 0.1 was first used, and their defaults,
 after those that they always had."""

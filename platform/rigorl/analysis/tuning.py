@@ -1,6 +1,7 @@
 """What a search found, on the seeds it chose by and on others, and what it spent."""
 
 from collections import Counter
+from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -50,6 +51,40 @@ class Tuning(Struct, frozen=True, kw_only=True):
     """Environment steps that all candidates made, those that were pruned or failed included."""
     saved: int
     """Steps that pruned candidates did not make."""
+
+
+class Repeats(Struct, frozen=True, kw_only=True):
+    """What several searches for the same thing found: how far is one search to be trusted?
+
+    Means over searches, with intervals over searches; None while a test score is missing.
+    """
+
+    searches: int
+    tuned: Estimate
+    test: Estimate | None
+    gap: Estimate | None
+    tests: tuple[float | None, ...]
+    """The winner's mean over test seeds, of each search."""
+
+
+def repeats(hunts: Sequence[Hunt], luck: statistics.Luck) -> Repeats:
+    """Return what several searches found."""
+
+    def over(values: Sequence[float]) -> Estimate:
+        found = statistics.interval(np.array(values)[:, None], means, luck)
+        return Estimate.of(found, len(values))
+
+    tuned = [float(hunt.scores_CS.mean(axis=1).max()) for hunt in hunts]
+    tests = [float(hunt.test_S.mean()) if len(hunt.test_S) else None for hunt in hunts]
+    known = [test for test in tests if test is not None]
+    whole = len(known) == len(hunts)
+    return Repeats(
+        searches=len(hunts),
+        tuned=over(tuned),
+        test=over(known) if whole else None,
+        gap=over([a - b for a, b in zip(tuned, known, strict=True)]) if whole else None,
+        tests=tuple(tests),
+    )
 
 
 def tuning(hunt: Hunt, luck: statistics.Luck) -> Tuning:

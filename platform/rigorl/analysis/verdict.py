@@ -18,7 +18,7 @@ from rigorl.analysis import statistics
 from rigorl.analysis.curves import Curve, final_ST, last, normalise
 from rigorl.analysis.scale import Scale, ends, measure
 from rigorl.analysis.statistics import Estimate, iqms, means
-from rigorl.analysis.tuning import Hunt, Tuning, tuning
+from rigorl.analysis.tuning import Hunt, Repeats, Tuning, repeats, tuning
 from rigorl.seeds import stream
 from rigorl.spec import Experiment
 from rigorl.trial import Failure, Phase, Report, Trial
@@ -67,6 +67,8 @@ class ArmVerdict(Struct, frozen=True, kw_only=True):
     """With several tasks: each number of `continual.summary`, the mean over seeds."""
     tuning: Tuning | None = None
     """What its search found; None without one, or while there is no winner."""
+    repeats: Repeats | None = None
+    """What its searches found, where it searched more than once; else None."""
 
 
 class Pair(Struct, frozen=True, kw_only=True):
@@ -106,7 +108,7 @@ class _Evidence(NamedTuple):
     reports: Mapping[str, Sequence[Report]]
     failures: Mapping[str, Failure]
     scales: Mapping[str, Scale]
-    hunts: Mapping[str, Hunt]
+    hunts: Mapping[str, Sequence[Hunt]]
 
     def luck(self, what: str) -> np.random.SeedSequence:
         return stream(0, self.spec.name, "bootstrap", what)
@@ -134,7 +136,7 @@ def judge(
     trials: Sequence[Trial],
     reports: Mapping[str, Sequence[Report]],
     failures: Mapping[str, Failure],
-    hunts: Mapping[str, Hunt] = MappingProxyType({}),
+    hunts: Mapping[str, Sequence[Hunt]] = MappingProxyType({}),
 ) -> Verdict:
     """Return the verdict on *spec*, as far as *reports* support one.
 
@@ -159,7 +161,7 @@ def judge(
 
 
 def _arm(evidence: _Evidence, arm: str) -> ArmVerdict:
-    config = evidence.chosen.get(arm)
+    config, hunts = evidence.chosen.get(arm), evidence.hunts.get(arm, ())
     seeds = tuple(trial.seed for trial in evidence.tests(arm))
     missing = tuple(seed for seed in evidence.spec.seeds.test if seed not in seeds)
     mine = [t for t in evidence.trials if t.phase == "test" and t.arm == arm]
@@ -173,7 +175,8 @@ def _arm(evidence: _Evidence, arm: str) -> ArmVerdict:
         returns=_returns(evidence, arm) if complete else {},
         score=_score(evidence, arm) if complete else None,
         continual=_continual(evidence, arm) if complete else {},
-        tuning=tuning(evidence.hunts[arm], evidence.luck("gap")) if arm in evidence.hunts else None,
+        tuning=tuning(hunts[0], evidence.luck("gap")) if hunts else None,
+        repeats=repeats(hunts, evidence.luck("repeats")) if len(hunts) > 1 else None,
     )
 
 

@@ -7,8 +7,10 @@ tuning seeds, or an arm under test. The journal knows trials only; this is read 
 from collections.abc import Collection, Iterator, Mapping
 
 from rigorl import plan, search
+from rigorl.hunting import follow, hunt
 from rigorl.outside.journal import SqlJournal
 from rigorl.spec import Experiment
+from rigorl.stories import bundle_of, outcome, size
 from rigorl.trial import Trial, fingerprint
 
 
@@ -20,7 +22,7 @@ class Groups:
         self.trials: dict[str, Trial] = {}
         self.of: dict[str, str] = {}
         self.members: dict[str, list[str]] = {}
-        self._numbers: dict[str, int | None] = {}
+        self._numbers: dict[str, tuple[int, int] | None] = {}
 
     def meet(self, ids: Collection[str]) -> None:
         """Get to know the trials *ids*, if they are new, and all others with them."""
@@ -37,14 +39,14 @@ class Groups:
 
     def number(self, group: str) -> int | None:
         """Return which candidate of its arm's search *group* is; None if it is none."""
-        if group not in self._numbers:
-            self._numbers[group] = self._number(self.one(group))
-        return self._numbers[group]
+        found = self._place(group)
+        return found[1] if found else None
 
     def name(self, group: str) -> str:
-        one, number = self.one(group), self.number(group)
-        if number is not None:
-            return f"{one.arm} candidate {number}"
+        one, place = self.one(group), self._place(group)
+        if place is not None:
+            repeat, number = place
+            return f"{one.arm}{f' search {repeat}' if repeat else ''} candidate {number}"
         arm = self.spec.arms.get(one.arm)
         if one.phase == "tune" and (arm is None or arm.search):  # of another version of the spec
             return f"{one.arm} candidate {fingerprint(one.agent)[:8]}"
@@ -64,36 +66,43 @@ class Groups:
         """
         searches = {}
         for group in {self.of[id_] for id_ in ids}:
-            if self.number(group) is not None:
+            if place := self._place(group):
                 arm, chosen = self.one(group).arm, self._chosen(self.one(group))
-                searches[plan.search_id(self.spec, arm, chosen)] = arm, chosen
+                searches[plan.search_id(self.spec, arm, chosen, place[0])] = arm, chosen
         found = (self._given_up(key, arm, chosen) for key, (arm, chosen) in searches.items())
         return {id_ for ones in found for id_ in ones} & set(ids)
 
-    def _number(self, one: Trial) -> int | None:
+    def _place(self, group: str) -> tuple[int, int] | None:
+        """Return which of its arm's searches proposed *group*, and as which candidate."""
+        if group not in self._numbers:
+            self._numbers[group] = self._placed(self.one(group))
+        return self._numbers[group]
+
+    def _placed(self, one: Trial) -> tuple[int, int] | None:
         arm = self.spec.arms.get(one.arm)
         if one.phase != "tune" or arm is None or arm.search is None:
             return None
         chosen = self._chosen(one)
-        proposed = self.journal.proposed(plan.search_id(self.spec, one.arm, chosen))
-        return plan.number(self.spec, one, chosen, proposed)
+        for repeat in range(arm.search.repeats):
+            key = plan.search_id(self.spec, one.arm, chosen, repeat)
+            number = plan.number(self.spec, one, chosen, self.journal.proposed(key))
+            if number is not None:
+                return repeat, number
+        return None
 
     def _chosen(self, one: Trial) -> dict[str, plan.Config]:
         return plan.built_on(self.spec, one, self.trials)
 
     def _given_up(self, key: str, arm: str, chosen: Mapping[str, plan.Config]) -> Iterator[str]:
-        """Judge the candidates of a search anew, a generation at a time."""
-        spec, how = self.spec, self.spec.arms[arm].search
+        """Yield the trials of candidates that were pruned, by what is known of them all."""
+        how, proposed = self.spec.arms[arm].search, self.journal.proposed(key)
         if how is None or how.prune is None:
             return
-        last_rung = search.rungs(spec.budget, len(spec.tasks)) - 1
-        known = self.journal.standings(spec.name)
-        bars: dict[int, float] = {}
+        known = self.journal.standings(self.spec.name)
         told: list[search.Outcome] = []
-        for number, config in sorted(self.journal.proposed(key).items()):
-            if number % how.generation == 0:
-                bars = search.bars(how.prune, told, last_rung)
-            trials = plan.trials(spec, arm, "tune", {**chosen, arm: config}, spec.seeds.tune)
-            told.append(search.judge(config, trials, known, bars))
-            if told[-1].state == "pruned":
-                yield from (trial.id for trial in trials)
+        hunting = hunt(how, size(self.spec), lambda number, _: proposed.get(number), told)
+        follow(hunting, lambda one: outcome(one, bundle_of(self.spec, arm, chosen, one), known))
+        for pruned in (told_.config for told_ in told if told_.state == "pruned"):
+            configs = {**chosen, arm: pruned}
+            for trial in plan.trials(self.spec, arm, "tune", configs, self.spec.seeds.tune):
+                yield trial.id

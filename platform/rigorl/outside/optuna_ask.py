@@ -22,9 +22,9 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from rigorl.errors import SpecError
 from rigorl.search import Outcome
+from rigorl.searches import Search
 from rigorl.seeds import integer
 from rigorl.space import Choice, Integer, Over, Real, Space, counts, fits, grid, ordered, reduced
-from rigorl.spec import Search
 
 Config = Mapping[str, Any]
 STATES = {
