@@ -24,6 +24,7 @@ from rigorl import (
     opening,
     pricing,
     report,
+    tabling,
     telling,
 )
 from rigorl.analysis.scale import ends
@@ -201,6 +202,12 @@ def cost(args: argparse.Namespace) -> int:
     return FAILED if fits and fits["never"] else DONE
 
 
+def on_tables(args: argparse.Namespace) -> int:
+    """Print where tables are, or what searches come to on them."""
+    _print((tabling.tabulate if args.verb == "table" else tabling.tell)(args))
+    return DONE
+
+
 def agents(args: argparse.Namespace) -> int:
     """Print the algorithms of the house and their settings."""
     names = [args.name] if args.name else contract.house_agents()
@@ -289,6 +296,8 @@ VERBS = {
     "plan": cost,
     "run": run,
     "resume": run,
+    "table": on_tables,
+    "replay": on_tables,
     "submit": at_a_cluster,
     "status": status,
     "logs": at_a_cluster,

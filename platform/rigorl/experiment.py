@@ -20,7 +20,8 @@ from rigorl.errors import StorageError
 from rigorl.plan import Agenda
 from rigorl.search import NEWBORN, Standing
 from rigorl.spec import Experiment
-from rigorl.stories import Ask, Config, Found, orphans, stories
+from rigorl.stories import Ask, Config, Found, orphans, searches, stories
+from rigorl.tables import Table, table
 from rigorl.trial import Bundle, Event, Report, Start, Trial
 
 Record = Callable[[Sequence[Trial], Sequence[Event]], None]
@@ -56,6 +57,22 @@ def run(spec: Experiment, cluster: Cluster, journal: Journal, ask: Ask) -> Verdi
     agenda = Agenda(list(stories(spec, found, journal, ask)))
     cluster.play(agenda, _recording(spec, journal))
     return _judge(spec, found, journal)
+
+
+def tables(spec: Experiment, cluster: Cluster, journal: Journal, ask: Ask) -> dict[str, Table]:
+    """Return what each candidate of each arm that searches is worth on each tuning seed.
+
+    It is played as far as it was not.
+    """
+    found = Found()
+    agenda = Agenda(list(searches(spec, found, journal, ask)))
+    cluster.play(agenda, _recording(spec, journal))
+    steps = search.steps(spec.budget, len(spec.tasks))
+    return {
+        arm: table(spec.name, arm, how.space, steps, spec.seeds.tune, found.hunts[arm][0])
+        for arm in found.hunts
+        if (how := spec.arms[arm].search)
+    }
 
 
 def _recording(spec: Experiment, journal: Journal) -> Record:

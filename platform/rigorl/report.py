@@ -85,8 +85,8 @@ def _arms(verdict: Verdict) -> str:
 def _arm(name: str, arm: ArmVerdict, tasks: Sequence[str]) -> list[str]:
     seeds = len(arm.seeds) + len(arm.missing)
     row = [name, f"{len(arm.seeds)}/{seeds}"]
-    row += [_estimate(arm.score.iqm), _estimate(arm.score.mean)] if arm.score else ["-", "-"]
-    return row + [_estimate(arm.returns[t]) if t in arm.returns else "-" for t in tasks]
+    row += [estimate(arm.score.iqm), estimate(arm.score.mean)] if arm.score else ["-", "-"]
+    return row + [estimate(arm.returns[t]) if t in arm.returns else "-" for t in tasks]
 
 
 def _continual(verdict: Verdict) -> str:
@@ -95,7 +95,7 @@ def _continual(verdict: Verdict) -> str:
     rows = [
         [
             MEASURES.get(name, _window(name)),
-            *(_estimate(found[name]) for found in told.values()),
+            *(estimate(found[name]) for found in told.values()),
         ]
         for name in names
     ]
@@ -109,10 +109,10 @@ def _tunings(verdict: Verdict) -> str:
         [
             name,
             f"{t.finished} + {t.pruned} + {t.failed}",
-            _n(t.tuned),
-            _estimate(t.test) if t.test else "-",
-            _estimate(t.gap) if t.gap else "-",
-            "-" if t.luck is None else _n(t.luck),
+            number(t.tuned),
+            estimate(t.test) if t.test else "-",
+            estimate(t.gap) if t.gap else "-",
+            "-" if t.luck is None else number(t.luck),
             f"{t.steps:,} ({t.saved:,} saved)" if t.saved else f"{t.steps:,}",
         ]
         for name, t in found.items()
@@ -127,19 +127,19 @@ def _window(name: str) -> str:
 
 
 def _pair(pair: Pair) -> str:
-    better = f"P({pair.a} > {pair.b}) = {_estimate(pair.improvement)}"
+    better = f"P({pair.a} > {pair.b}) = {estimate(pair.improvement)}"
     if pair.difference is None:
         return better
-    return f"{better}; IQM({pair.a}) - IQM({pair.b}) = {_estimate(pair.difference)}"
+    return f"{better}; IQM({pair.a}) - IQM({pair.b}) = {estimate(pair.difference)}"
 
 
-def _estimate(estimate: Estimate) -> str:
+def estimate(estimate: Estimate) -> str:
     if estimate.point is None or estimate.low is None or estimate.high is None:
         return f"undefined ({estimate.seeds} seeds have it)"
-    return f"{_n(estimate.point)} [{_n(estimate.low)}, {_n(estimate.high)}]"
+    return f"{number(estimate.point)} [{number(estimate.low)}, {number(estimate.high)}]"
 
 
-def _n(number: float) -> str:
+def number(number: float) -> str:
     """Three digits of a small number, none behind the point of a large one."""
     return f"{number:.0f}" if abs(number) >= 100 else f"{number:.3g}"  # noqa: PLR2004
 
@@ -177,7 +177,7 @@ def status(found: Mapping[str, Mapping[str, Any]]) -> str:
                 str(c["running"]),
                 str(c["failed"]),
                 f"{c['share']:.0%}",
-                "-" if c["score"] is None else _n(c["score"]),
+                "-" if c["score"] is None else number(c["score"]),
             ]
             for what, c in known["arms"].items()
         ]

@@ -55,6 +55,16 @@ def rungs(budget: Budget, stages: int) -> int:
     return stages * math.ceil(budget.steps / budget.exam_every)
 
 
+def steps(budget: Budget, stages: int) -> list[int]:
+    """Return the environment steps that a trial has made at each of its regular exams."""
+    each = rungs(budget, 1)
+    return [
+        stage * budget.steps + min((rung + 1) * budget.exam_every, budget.steps)
+        for stage in range(stages)
+        for rung in range(each)
+    ]
+
+
 def value(trial: Trial, report: Report) -> float:
     """Return the mean score over the tasks begun so far; what a search maximises.
 
@@ -109,9 +119,8 @@ def joined(first: Outcome, then: Outcome) -> Outcome:
 def _steps(trial: Trial, standing: Standing) -> int:
     """Return the environment steps that *trial* made up to its last regular exam, or failure."""
     budget, failure = trial.budget, standing.failure
-    each = rungs(budget, 1)
-    stage, rung = divmod(max(standing.values, default=-1), each)
-    made = stage * budget.steps + min((rung + 1) * budget.exam_every, budget.steps)
+    reached = max(standing.values, default=-1)
+    made = steps(budget, len(trial.tasks))[reached] if reached >= 0 else 0
     return max(made, failure.stage * budget.steps + failure.step) if failure else made
 
 

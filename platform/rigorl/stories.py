@@ -60,6 +60,14 @@ def stories(spec: Experiment, found: Found, journal: Known, ask: Ask | None) -> 
     yield Story(":random", frozenset(), _random(spec, journal))
 
 
+def searches(spec: Experiment, found: Found, journal: Known, ask: Ask) -> Iterator[Story]:
+    """Tell how each arm that stands alone is tuned, and no exam."""
+    for arm, how in spec.arms.items():
+        if how.search and not how.after:
+            waves = _search(spec, arm, 0, found, journal, ask)
+            yield Story(arm, frozenset(), waves, searches=True)
+
+
 def _depth(spec: Experiment, arm: str) -> int:
     after = spec.arms[arm].after
     return 0 if after is None else 1 + _depth(spec, after)

@@ -54,7 +54,7 @@ class Tuning(Struct, frozen=True, kw_only=True):
 
 
 class Repeats(Struct, frozen=True, kw_only=True):
-    """What several searches for the same thing found: how far is one search to be trusted?
+    """What several searches for the same thing found: how far one search is to be trusted.
 
     Means over searches, with intervals over searches; None while a test score is missing.
     """

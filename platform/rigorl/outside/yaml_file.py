@@ -1,7 +1,7 @@
 """YAML -> Experiment, with an address for every mistake."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +49,16 @@ _Strict.add_implicit_resolver(
 
 def read(path: Path, changes: Sequence[str] = ()) -> Experiment:
     """Return the experiment in the file at *path*, with *changes* such as `budget.steps=10`."""
+    experiment: Experiment = _read(path, changes, parse)
+    return experiment
+
+
+def read_as(path: Path, kind: Any, changes: Sequence[str] = ()) -> Any:
+    """Return what is in the file at *path*, which is a *kind*."""
+    return _read(path, changes, lambda raw: convert(raw, kind, "$"))
+
+
+def _read(path: Path, changes: Sequence[str], parse: Callable[[Any], Any]) -> Any:
     try:
         raw = yaml.load(text(path), _Strict)  # noqa: S506  a SafeLoader, made stricter
         for change in changes:
