@@ -87,9 +87,7 @@ def test_whoever_cannot_be_proposed_yet_leaves_the_hunt_open() -> None:
     how, found = Search(space=SPACE, candidates=4, generation=2), list[Outcome]()
     known = {0: {"x": 1.0}, 1: {"x": 2.0}, 2: {"x": 3.0}}
     size = Size(1, 1)
-    follow(
-        hunt(how, size, lambda n, _: known.get(n), found), lambda one: answer(by_x, size, one)
-    )
+    follow(hunt(how, size, lambda n, _: known.get(n), found), lambda one: answer(by_x, size, one))
     assert len(found) == 2, "the second generation lacks one, and is not played in part"
 
 

@@ -1,5 +1,6 @@
 """What one may say of a search: from what it chooses, how, and who is stopped early."""
 
+import math
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
@@ -27,6 +28,17 @@ class Prune(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     grace: Share = 0.25
     eta: Annotated[int, Meta(ge=2)] = 3
     p: Share = 0.1
+
+    def can_stop(self, rungs: int) -> bool:
+        """Say whether there is an exam, of so many, after which there is something left to save."""
+        first = max(1, math.ceil(self.grace * rungs))
+        match self.kind:
+            case "hyperband":
+                return rungs >= self.eta * max(1.0, self.grace * rungs)
+            case "racing":
+                return True
+            case _:
+                return first < rungs
 
     @property
     def kept(self) -> float:

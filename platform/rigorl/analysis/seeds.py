@@ -6,6 +6,7 @@ one chooses by is then drawn from N(m, tau^2 + sigma^2 / S), and whoever is larg
 means owes a share of its lead to luck, which other seeds do not repeat.
 """
 
+import math
 from functools import cache
 from statistics import NormalDist
 from typing import NamedTuple
@@ -69,7 +70,7 @@ def winners_curse(scores_CS: Array) -> Curse:
     worth = max(0.0, seen - noise / n_seeds)
     believed = worth / seen if seen else 1.0
     mean = float(means_C.mean())
-    return Curse(tuned, mean + believed * (tuned - mean), np.sqrt(worth), np.sqrt(noise))
+    return Curse(tuned, mean + believed * (tuned - mean), math.sqrt(worth), math.sqrt(noise))
 
 
 @cache
