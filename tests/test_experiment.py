@@ -1,7 +1,6 @@
 """The story: idempotent, blind to test seeds while it chooses, the same on any cluster."""
 
 import copy
-from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +8,7 @@ import msgspec
 import pytest
 
 from conftest import TINY, tiny
+from helpers.dying import Dying, Killed
 from rigorl import experiment, plan
 from rigorl.analysis.verdict import Verdict
 from rigorl.errors import StorageError
@@ -17,7 +17,6 @@ from rigorl.outside.in_process import InProcess, Memory
 from rigorl.plan import Agenda
 from rigorl.seeds import SeedPlan
 from rigorl.spec import Experiment
-from rigorl.trial import Event, Trial
 
 
 def run(spec: Experiment, journal: Memory, storage: Path | None = None) -> Verdict:
@@ -30,29 +29,6 @@ def searched(searching: Experiment) -> tuple[Verdict, Memory]:
     """The search, played to its end once for all who look at it."""
     journal = Memory()
     return run(searching, journal), journal
-
-
-class Killed(Exception):  # noqa: N818
-    pass
-
-
-class Dying(InProcess):
-    """A cluster whose driver dies at the n-th thing that it is told."""
-
-    def __init__(self, storage: Path, after: int) -> None:
-        super().__init__(storage)
-        self.left = after
-
-    def play(
-        self, agenda: Agenda, record: Callable[[Sequence[Trial], Sequence[Event]], None]
-    ) -> None:
-        def dying(trials: Sequence[Trial], events: Sequence[Event]) -> None:
-            record(trials, events)
-            self.left -= 1
-            if self.left == 0:
-                raise Killed
-
-        super().play(agenda, dying)
 
 
 def test_an_experiment_ends_in_a_verdict(spec: Experiment) -> None:

@@ -171,3 +171,12 @@ def test_what_never_fits_has_no_time() -> None:
         "the nearest, 10.0.0.1, has 8 CPUs. Nodes that an autoscaler may add are not counted.\n"
     )
     assert json.loads(report.as_json({"wall_s": wall})) == {"wall_s": None}
+
+
+def test_several_searches_are_told_beside_the_first(spec: Experiment) -> None:
+    space = {"rate": {"kind": "choice", "of": [0.1, 0.2, 0.3]}}
+    arm = {**TINY["arms"]["seeker"], "search": {"space": space, "candidates": 2, "repeats": 2}}
+    twice = tiny(arms={"x": arm}, seeds={"tune": [5, 6], "test": [0, 1]})
+    page = report.markdown(experiment.run(twice, InProcess(), Memory(), optuna_ask.ask))
+    assert "| x, 2 searches " in page
+    assert "arm 'x' searched 2 times" in page

@@ -21,6 +21,7 @@ budget: {steps: 10, exam_every: 5}
 seeds: {test: [0], tune: [7]}
 """
 SEARCH = "x: {search: {candidates: 2, space: {%s}}, "
+PRUNED = SEARCH % "rate: {kind: choice, of: [1]}}, prune: {%s"
 
 
 def mistake(old: str, new: str, message: str, at: str) -> Any:
@@ -49,6 +50,11 @@ MISTAKES = [
     mistake("x: {", SEARCH % "rate: {kind: real, low: 2, high: 1}", "below high", "$.arms.x.search.space.rate"),
     mistake("x: {", SEARCH % "rate: {kind: real, low: 0, high: 1, log: true}", "above 0 on a log", "$.arms.x.search.space.rate"),
     mistake("x: {", SEARCH % "rate: {kind: choice, of: []}", "length >= 1", "$.arms.x.search.space.rate.of"),
+    mistake("x: {", PRUNED % "kind: curve, grace: 0.9", "has 2 exams and a grace of 0.9", "$"),
+    mistake("x: {", PRUNED % "kind: hyperband, grace: 0.5", "must find an exam to stop at", "$"),
+    mistake("x: {", PRUNED % "kind: racing", "at least 5 tuning seeds, but arm 'x' has 1", "$"),
+    mistake("x: {", PRUNED % "kind: both", "must have at least 5 tuning seeds", "$"),
+    mistake("x: {", PRUNED % "kidn: both", "did you mean 'kind'", "$.arms.x.search.prune"),
     mistake("name: t,", "name: t, random: 1,", "given together", "$.tasks[0]"),
     mistake("name: t,", "name: t, random: 1, reference: 1,", "must differ", "$.tasks[0]"),
     mistake("name: t,", "name: t, random: 1, reference: y,", "must be a number or an arm", "$"),

@@ -8,10 +8,10 @@ import argparse
 import logging
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 from contextlib import closing
 from pathlib import Path
-from typing import NoReturn, TextIO
+from typing import TextIO
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # one trial, one core; read when torch loads
 
@@ -21,6 +21,7 @@ from rigorl import (
     crash,
     estimate,
     experiment,
+    machine,
     opening,
     pricing,
     report,
@@ -33,7 +34,6 @@ from rigorl.errors import RigorlError, SpecError, Stopped
 from rigorl.outside import live, optuna_ask, yaml_file
 from rigorl.outside.in_process import Alone
 from rigorl.outside.journal import Lines, SqlJournal, export_study, import_study, read_study
-from rigorl.outside.selftest import selftest
 from rigorl.outside.signals import Stop
 from rigorl.spec import Experiment
 
@@ -180,7 +180,21 @@ def at_a_cluster(args: argparse.Namespace) -> int:
     """Do what *args* ask of a study that another machine plays, and print what is said."""
     from rigorl import remote  # noqa: PLC0415  it loads Ray
 
-    talk = remote.VERBS[args.verb](args)
+    return _print_all(remote.VERBS[args.verb](args))
+
+
+def on_tables(args: argparse.Namespace) -> int:
+    """Print where tables are, or what searches come to on them."""
+    return _print_all(tabling.VERBS[args.verb](args))
+
+
+def here(args: argparse.Namespace) -> int:
+    """Print what is asked of this machine."""
+    return _print_all(machine.VERBS[args.verb](args))
+
+
+def _print_all(talk: Generator[str, None, int]) -> int:
+    """Print what is said, and return how it ends."""
     while True:
         try:
             _print(next(talk))
@@ -202,12 +216,6 @@ def cost(args: argparse.Namespace) -> int:
     return FAILED if fits and fits["never"] else DONE
 
 
-def on_tables(args: argparse.Namespace) -> int:
-    """Print where tables are, or what searches come to on them."""
-    _print((tabling.tabulate if args.verb == "table" else tabling.tell)(args))
-    return DONE
-
-
 def agents(args: argparse.Namespace) -> int:
     """Print the algorithms of the house and their settings."""
     names = [args.name] if args.name else contract.house_agents()
@@ -215,43 +223,6 @@ def agents(args: argparse.Namespace) -> int:
     pages = [report.settings(name, about) for name, about in found.items()]
     _print(report.as_json(found) if args.json else "\n\n".join(pages))
     return DONE
-
-
-def ui(args: argparse.Namespace) -> NoReturn:
-    """Become MLflow's server, on this machine only."""
-    command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1"]
-    command += ["--port", str(args.port)]
-    quiet = {
-        "MLFLOW_BACKEND_STORE_URI": opening.mlflow_uri(args),  # `ps` would tell its password
-        "MLFLOW_DISABLE_TELEMETRY": "true",
-        "DO_NOT_TRACK": "true",
-        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
-    }
-    _say(f"rigorl: http://127.0.0.1:{args.port} (Ctrl-C ends it)")
-    os.execvpe(command[0], command, os.environ | quiet)  # noqa: S606
-
-
-def examine_machine(args: argparse.Namespace) -> int:
-    """Print what is there and what is missing."""
-    from rigorl.outside import doctor  # noqa: PLC0415  it loads Ray and MLflow
-
-    found = doctor.findings(args.home, args.journal, opening.mlflow_uri(args), args.port)
-    lines = [f"{'ok  ' if f.ok else 'FAIL'}  {f.what}: {f.fact}" for f in found]
-    _print(report.as_json([f._asdict() for f in found]) if args.json else "\n".join(lines))
-    return DONE if all(f.ok for f in found) else FAILED
-
-
-def die_and_go_on(args: argparse.Namespace) -> int:
-    """Kill a small study at each named point, go on, compare, and print the table."""
-    results = []
-    for result in selftest():
-        results.append(result)
-        case = result.case
-        end = "ok" if result.ok else "FAILED"
-        _say(f"rigorl: {case.point} ({case.victim} killed {result.faults} times): {end}")
-    found = [{**result._asdict(), "victim": result.case.victim} for result in results]
-    _print(report.as_json(found) if args.json else report.crashes(results))
-    return DONE if all(result.ok for result in results) else FAILED
 
 
 def _checked(args: argparse.Namespace) -> Experiment:
@@ -306,7 +277,7 @@ VERBS = {
     "export": carry_out,
     "import": carry_in,
     "agents": agents,
-    "ui": ui,
-    "doctor": examine_machine,
-    "selftest": die_and_go_on,
+    "ui": here,
+    "doctor": here,
+    "selftest": here,
 }

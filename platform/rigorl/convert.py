@@ -7,6 +7,7 @@ import msgspec
 from msgspec import Struct
 
 from rigorl.errors import SpecError, nearest
+from rigorl.searches import Prune, Search
 from rigorl.seeds import SeedPlan
 from rigorl.spec import Spec
 
@@ -42,7 +43,7 @@ def _explain(what: str, fact: str, known: frozenset[str]) -> str:
 
 def _keys() -> frozenset[str]:
     """Return every key of a spec."""
-    kinds: list[type[Struct]] = [SeedPlan, *Spec.__subclasses__()]
+    kinds: list[type[Struct]] = [SeedPlan, Search, Prune, *Spec.__subclasses__()]
     return frozenset(f.encode_name for kind in kinds for f in msgspec.structs.fields(kind))
 
 

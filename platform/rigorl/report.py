@@ -118,7 +118,28 @@ def _tunings(verdict: Verdict) -> str:
         for name, t in found.items()
     ]
     head = ["search", "finished + pruned + failed", "best on tuning seeds", "on test seeds [95 %]"]
-    return table([*head, "gap [95 %]", "of it, luck", "steps"], rows)
+    page = table([*head, "gap [95 %]", "of it, luck", "steps"], rows)
+    again = [
+        [
+            f"{name}, {r.searches} searches",
+            estimate(r.tuned),
+            estimate(r.test) if r.test else "-",
+            estimate(r.gap) if r.gap else "-",
+            ", ".join("-" if test is None else number(test) for test in r.tests),
+        ]
+        for name, arm in verdict.arms.items()
+        if (r := arm.repeats)
+    ]
+    if not again:
+        return page
+    head = [
+        "mean over searches",
+        "best on tuning seeds",
+        "on test seeds",
+        "gap",
+        "each on test seeds",
+    ]
+    return f"{page}\n\n{table(head, again)}"
 
 
 def _window(name: str) -> str:

@@ -1,6 +1,7 @@
 """What the front door does with tables: have them played, and tell searches on them."""
 
 import argparse
+from collections.abc import Generator
 from contextlib import closing
 from pathlib import Path
 
@@ -12,13 +13,13 @@ from rigorl.outside import live, optuna_ask, yaml_file
 from rigorl.outside.journal import Lines
 from rigorl.replaying import Replay, Replays, replay
 from rigorl.spec import Experiment
-from rigorl.tables import Table, as_search
+from rigorl.tables import Lookup, Table, as_search
 
 BLIND = ("random", "qmc", "grid")
 """Samplers that ask nobody what earlier candidates were worth."""
 
 
-def tabulate(args: argparse.Namespace) -> str:
+def tabulate(args: argparse.Namespace) -> Generator[str, None, int]:
     """Play every candidate on every tuning seed, write the tables, and say where they are."""
     spec = yaml_file.read(args.spec, args.set)
     opening.check(spec, args.spec)
@@ -35,8 +36,10 @@ def tabulate(args: argparse.Namespace) -> str:
         journal.end("done")
     written = {arm: _write(args.out or args.home, table) for arm, table in found.items()}
     if args.json:
-        return report.as_json({arm: str(path) for arm, path in written.items()})
-    return "\n".join(f"{written[arm]}: {_size(table)}" for arm, table in found.items())
+        yield report.as_json({arm: str(path) for arm, path in written.items()})
+    else:
+        yield "\n".join(f"{written[arm]}: {_size(table)}" for arm, table in found.items())
+    return 0
 
 
 def _check(spec: Experiment) -> None:
@@ -79,9 +82,10 @@ def _write(folder: Path, table: Table) -> Path:
     return path
 
 
-def tell(args: argparse.Namespace) -> str:
-    """Tell searches on tables again and again, and return what came of them."""
-    what: Replay = yaml_file.read_as(args.spec, Replay, args.set)
+def tell(args: argparse.Namespace) -> Generator[str, None, int]:
+    """Tell searches on tables again and again, and say what came of them."""
+    known = frozenset(Replay.__struct_fields__ + Lookup.__struct_fields__)
+    what: Replay = yaml_file.read_as(args.spec, Replay, args.set, known)
     tables = {name: _read(args.spec.parent / file) for name, file in what.tables.items()}
     for name, how in what.searches.items():
         try:
@@ -89,7 +93,8 @@ def tell(args: argparse.Namespace) -> str:
         except ValueError as error:
             raise SpecError(f"{args.spec}: {error}", f"$.searches.{name}") from error
     found = replay(what, tables, optuna_ask.ask)
-    return report.as_json(found) if args.json else page(found)
+    yield report.as_json(found) if args.json else page(found)
+    return 0
 
 
 def _read(path: Path) -> Table:
@@ -131,3 +136,6 @@ def page(found: Replays) -> str:
     )
     parts.append("\n".join([*empty, care]))
     return "\n\n".join(parts) + "\n"
+
+
+VERBS = {"table": tabulate, "replay": tell}

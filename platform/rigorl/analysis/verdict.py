@@ -286,6 +286,12 @@ def _notes(evidence: _Evidence, arms: Mapping[str, ArmVerdict]) -> list[str]:
             f"{spec.budget.exam_episodes} episodes, and grow with noise and with the number of "
             "exams: compare them only with arms examined as often"
         )
+    notes += [
+        f"arm {name!r} searched {arm.repeats.searches} times: its scores are those of the first "
+        "winner, and how far another search would have come is told beside them"
+        for name, arm in arms.items()
+        if arm.repeats
+    ]
     for name, arm in arms.items():
         if arm.config is None:
             notes.append(f"arm {name!r} has no winner of its search, or of one it comes after")

@@ -53,9 +53,11 @@ def read(path: Path, changes: Sequence[str] = ()) -> Experiment:
     return experiment
 
 
-def read_as(path: Path, kind: Any, changes: Sequence[str] = ()) -> Any:
-    """Return what is in the file at *path*, which is a *kind*."""
-    return _read(path, changes, lambda raw: convert(raw, kind, "$"))
+def read_as(
+    path: Path, kind: Any, changes: Sequence[str] = (), known: frozenset[str] = frozenset()
+) -> Any:
+    """Return what is in the file at *path*, which is a *kind*, with some of the keys *known*."""
+    return _read(path, changes, lambda raw: convert(raw, kind, "$", known))
 
 
 def _read(path: Path, changes: Sequence[str], parse: Callable[[Any], Any]) -> Any:
