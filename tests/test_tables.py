@@ -130,6 +130,24 @@ def test_a_replay_is_the_same_each_time_and_pruning_costs_less() -> None:
     assert once.differences.keys() == {"plain - pruned"}
 
 
+def test_intervals_over_tables_know_that_another_table_would_differ() -> None:
+    """Of four configurations one rules: over times the mean is certain, over tables it is not."""
+    table = random_table(5.0, 0.1, 5, 8)
+    how = {
+        "s": Lookup(table="t", seeds=2, candidates=4),
+        "all": Lookup(table="t", seeds=2, candidates=5),
+    }
+    what = Replay(name="r", question="?", tables={"t": ""}, searches=how, repeats=50)
+    over_times = replay(what, {"t": table}, optuna_ask.ask)
+    over_tables = replay(msgspec.structs.replace(what, resamples=50), {"t": table}, optuna_ask.ask)
+    for name in how:
+        narrow, wide = over_times.searches[name].test, over_tables.searches[name].test
+        assert narrow.point == wide.point
+        assert None not in (narrow.low, narrow.high, wide.low, wide.high)
+        assert wide.high - wide.low > 2 * (narrow.high - narrow.low)  # type: ignore[operator]
+    assert over_tables.differences["s - all"].high <= 0.5  # type: ignore[operator]
+
+
 SEARCH = {
     "sampler": "random",
     "candidates": 6,

@@ -1,8 +1,9 @@
 """Searches compared on tables, each told many times."""
 
-from collections.abc import Mapping
+import math
+from collections.abc import Callable, Mapping
 from itertools import combinations
-from typing import Annotated
+from typing import Annotated, NamedTuple
 
 import numpy as np
 from msgspec import Meta, Struct
@@ -12,7 +13,7 @@ from rigorl.analysis import statistics
 from rigorl.analysis.seeds import Gap, tuned_test_gap, winners_curse
 from rigorl.analysis.statistics import Estimate, means
 from rigorl.seeds import stream
-from rigorl.tables import Ask, Lookup, Table, told
+from rigorl.tables import Ask, Lookup, Table, resampled, told
 
 Array = NDArray[np.float64]
 
@@ -25,6 +26,8 @@ class Replay(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     tables: dict[str, str]
     searches: Annotated[dict[str, Lookup], Meta(min_length=1)]
     repeats: Annotated[int, Meta(ge=2)] = 100
+    resamples: Annotated[int, Meta(ge=0)] = 0
+    """Tables drawn again from each, for intervals that also know that another would differ."""
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -39,7 +42,8 @@ class Replay(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 class Replayed(Struct, frozen=True, kw_only=True):
     """What a search comes to on a table, over all the times that it was told.
 
-    Intervals are over these times, so they hold for this table: another one may differ by more.
+    Intervals are over these times, and hold for this table alone; with `resamples`, over tables
+    that were drawn from it again, configuration by configuration.
     """
 
     tuned: Estimate
@@ -60,6 +64,7 @@ class Replays(Struct, frozen=True, kw_only=True):
     name: str
     question: str
     repeats: int
+    resamples: int
     searches: dict[str, Replayed]
     differences: dict[str, Estimate]
     """`a - b`: how much more the winner of a earns on test seeds."""
@@ -67,43 +72,76 @@ class Replays(Struct, frozen=True, kw_only=True):
 
 def replay(what: Replay, tables: Mapping[str, Table], ask: Ask) -> Replays:
     """Tell each search of *what* many times, each time on other seeds."""
-    tests: dict[str, Array] = {}
-    searches: dict[str, Replayed] = {}
-    for name, how in what.searches.items():
-        table = tables[how.table]
-        lucks = [stream(what.seed, "replay", name, repeat) for repeat in range(what.repeats)]
-        times = np.array([told(table, how, ask, luck) for luck in lucks])
-        found = times[np.isfinite(times[:, 0])]
-        searches[name] = Replayed(
-            tuned=_over(found[:, 0], what.name),
-            test=_over(found[:, 1], what.name),
-            gap=_over(found[:, 0] - found[:, 1], what.name),
-            runs=float(times[:, 2].mean()),
-            model=_model(table, how),
-            empty=len(times) - len(found),
-        )
-        tests[name] = found[:, [1]]
+    seen = {name: _times(what, name, tables[how.table], ask) for name, how in what.searches.items()}
     return Replays(
         name=what.name,
         question=what.question,
         repeats=what.repeats,
-        searches=searches,
-        differences={
-            f"{a} - {b}": Estimate.of(
-                statistics.difference(tests[a], tests[b], means, stream(0, what.name)),
-                min(len(tests[a]), len(tests[b])),
+        resamples=what.resamples,
+        searches={
+            name: Replayed(
+                tuned=seen[name].estimate(lambda times: times[:, 0], what.name),
+                test=seen[name].estimate(lambda times: times[:, 1], what.name),
+                gap=seen[name].estimate(lambda times: times[:, 0] - times[:, 1], what.name),
+                runs=float(seen[name].told_R3[:, 2].mean()),
+                model=_model(tables[how.table], how),
+                empty=int(np.isnan(seen[name].told_R3[:, 0]).sum()),
             )
-            for a, b in combinations(tests, 2)
-            if len(tests[a]) and len(tests[b])
+            for name, how in what.searches.items()
+        },
+        differences={
+            f"{a} - {b}": _difference(seen[a], seen[b], what.name) for a, b in combinations(seen, 2)
         },
     )
 
 
-def _over(values: Array, name: str) -> Estimate:
-    if not len(values):
+class _Times(NamedTuple):
+    """What a search came to (`tables.Told`), each time."""
+
+    told_R3: Array
+    means_B3: Array
+    """Means over the times that it was told on each resampled table; no rows without any."""
+
+    def estimate(self, of: Callable[[Array], Array], name: str) -> Estimate:
+        values_R, means_B = of(self.told_R3), of(self.means_B3)
+        known = values_R[np.isfinite(values_R)]
+        if not len(known):
+            return Estimate(None, None, None, 0)
+        found = statistics.interval(known[:, None], means, stream(0, name, "bootstrap"))
+        low, high = _bounds(means_B) if len(means_B) else (found.low, found.high)
+        return Estimate(found.point, low, high, len(known))
+
+
+def _times(what: Replay, name: str, table: Table, ask: Ask) -> _Times:
+    """Tell the search *name*: on its table, and on others as that one might have been."""
+    how = what.searches[name]
+    lucks = [stream(what.seed, "replay", name, repeat) for repeat in range(what.repeats)]
+    told_R3 = np.array([told(table, how, ask, luck) for luck in lucks])
+    each = math.ceil(what.repeats / max(1, what.resamples))
+    rows = []
+    for b in range(what.resamples):
+        other = resampled(table, stream(what.seed, "table", how.table, b))
+        again = [stream(what.seed, "replay", name, b, repeat) for repeat in range(each)]
+        times = np.array([told(other, how, ask, luck) for luck in again])
+        found = times[np.isfinite(times[:, 0])]
+        rows.append(found.mean(axis=0) if len(found) else np.full(3, np.nan))
+    return _Times(told_R3, np.array(rows).reshape(-1, 3))
+
+
+def _difference(a: _Times, b: _Times, name: str) -> Estimate:
+    """Return how much more *a* earns on test seeds. Searches on one table share its resamples."""
+    tests = [one.told_R3[np.isfinite(one.told_R3[:, 1]), 1] for one in (a, b)]
+    if not all(map(len, tests)):
         return Estimate(None, None, None, 0)
-    found = statistics.interval(values[:, None], means, stream(0, name, "bootstrap"))
-    return Estimate.of(found, len(values))
+    found = statistics.difference(tests[0][:, None], tests[1][:, None], means, stream(0, name))
+    both = len(a.means_B3) and len(b.means_B3)
+    low, high = _bounds(a.means_B3[:, 1] - b.means_B3[:, 1]) if both else (found.low, found.high)
+    return Estimate(found.point, low, high, min(map(len, tests)))
+
+
+def _bounds(means_B: Array) -> tuple[float, float]:
+    low, high = np.nanpercentile(means_B, [2.5, 97.5])
+    return float(low), float(high)
 
 
 def _model(table: Table, how: Lookup) -> Gap | None:

@@ -191,6 +191,17 @@ def _row(
     return min(free, key=lambda row: distance(table.space, wanted, table.configs[row]))
 
 
+def resampled(table: Table, luck: np.random.SeedSequence) -> Table:
+    """Return *table* as it might have been: its configurations, but for the first, drawn again."""
+    drawn = np.random.default_rng(luck).integers(1, len(table.configs), len(table.configs) - 1)
+    rows = [0, *map(int, drawn)]
+    return replace(
+        table,
+        configs=tuple(table.configs[row] for row in rows),
+        values=tuple(table.values[row] for row in rows),
+    )
+
+
 def distance(space: Space, a: Config, b: Config) -> float:
     """Return how far two configurations are apart, where each dimension is 1 long.
 

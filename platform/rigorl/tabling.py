@@ -130,9 +130,10 @@ def page(found: Replays) -> str:
     parts = [f"# {found.name}", f"> {found.question}", table]
     if apart:
         parts.append(report.table(["on other seeds", "difference"], apart))
-    care = (
-        f"- means over {found.repeats} times, with 95 % intervals over these times: they hold for "
-        "these tables, and other ones may differ by more"
+    care = f"- means over {found.repeats} times, with 95 % intervals over " + (
+        f"{found.resamples} tables that were drawn again from these, configuration by configuration"
+        if found.resamples
+        else "these times: they hold for these tables, and other ones may differ by more"
     )
     parts.append("\n".join([*empty, care]))
     return "\n\n".join(parts) + "\n"
