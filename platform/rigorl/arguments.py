@@ -37,12 +37,7 @@ def parser() -> argparse.ArgumentParser:
     _homely(verb)
     _addressed(verb)
     _json(verb)
-    verb = _verb(verbs, "report", "the verdict, as far as it can be given")
-    _spec(verb)
-    _homely(verb)
-    _json(verb)
-    verb.add_argument("--html", type=Path, metavar="FILE", help="write a page with figures")
-    verb.add_argument("--checklist", action="store_true", help="what a referee asks, answered")
+    _report(_verb(verbs, "report", "the verdict, as far as it can be given"))
     verb = _verb(verbs, "export", "a study as text, to carry it elsewhere or to compare it")
     verb.add_argument("study", metavar="STUDY", help="its name, or its YAML file")
     verb.add_argument("-o", "--out", type=Path, metavar="FILE", help="instead of stdout")
@@ -70,6 +65,15 @@ def _verb(verbs: Any, name: str, text: str) -> argparse.ArgumentParser:
     verb: argparse.ArgumentParser = verbs.add_parser(name, help=text, description=text)
     verb.set_defaults(verb=name)
     return verb
+
+
+def _report(verb: argparse.ArgumentParser) -> None:
+    _spec(verb)
+    _homely(verb)
+    _json(verb)
+    verb.add_argument("--html", type=Path, metavar="FILE", help="write a page with figures")
+    verb.add_argument("--checklist", action="store_true", help="what a referee asks, answered")
+    verb.add_argument("--ledger", action="store_true", help="what each arm has spent")
 
 
 def _run(verb: argparse.ArgumentParser) -> None:

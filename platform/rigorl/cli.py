@@ -21,6 +21,7 @@ from rigorl import (
     crash,
     estimate,
     experiment,
+    ledger,
     machine,
     opening,
     pricing,
@@ -132,6 +133,11 @@ def show(args: argparse.Namespace) -> int:
         verdict = experiment.verdict(spec, journal)
         if args.html:
             _write(args.html, telling.page(spec, verdict, journal))
+        if args.ledger:
+            entries = ledger.ledger(spec, journal.states(spec.name))
+            rows = [entry._asdict() for entry in entries]
+            _print(report.as_json(rows) if args.json else ledger.page(entries))
+            return DONE
         if args.checklist:
             items = telling.checked(spec, verdict, journal)
             _print(report.as_json(items) if args.json else report.checklist(items))

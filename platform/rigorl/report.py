@@ -47,15 +47,15 @@ def as_json(value: Any) -> str:
     return msgspec.json.format(msgspec.json.encode(value), indent=2).decode()
 
 
-def html(verdict: Verdict, figures: Iterable[str], items: Sequence[Any] = ()) -> str:
-    """Return a page that stands alone: figures (HTML fragments) and a checklist under a verdict."""
+def html(verdict: Verdict, figures: Iterable[str], more: Iterable[str] = ()) -> str:
+    """Return a page that stands alone: a verdict, figures (HTML fragments), then *more* pages."""
     style = "body{font:15px/1.5 sans-serif;max-width:70em;margin:2em auto;padding:0 1em}"
     style += "pre{white-space:pre-wrap}"
     return (
         "<!doctype html><html lang=en><meta charset=utf-8>"
         f"<title>{escape.escape(verdict.name)}</title><style>{style}</style>"
         f"<pre>{escape.escape(markdown(verdict))}</pre>{''.join(figures)}"
-        f"{f'<pre>{escape.escape(checklist(items))}</pre>' if items else ''}</html>"
+        f"{''.join(f'<pre>{escape.escape(page)}</pre>' for page in more)}</html>"
     )
 
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from rigorl import checkpoint, plan, report, why
+from rigorl import checkpoint, ledger, plan, report, why
 from rigorl.analysis.curves import Curve
 from rigorl.analysis.verdict import Verdict
 from rigorl.checklist import Item, checklist
@@ -32,9 +32,10 @@ def pages(spec: Experiment, verdict: Verdict, journal: SqlJournal) -> dict[str, 
 
 
 def page(spec: Experiment, verdict: Verdict, journal: SqlJournal) -> str:
-    """Return all of it as HTML: verdict, pictures, checklist."""
+    """Return all of it as HTML: verdict, pictures, checklist, ledger."""
     items = checked(spec, verdict, journal)
-    return report.html(verdict, figures(spec, verdict, journal), items)
+    spent = ledger.page(ledger.ledger(spec, journal.states(spec.name)))
+    return report.html(verdict, figures(spec, verdict, journal), [report.checklist(items), spent])
 
 
 def checked(spec: Experiment, verdict: Verdict, journal: SqlJournal) -> list[Item]:
