@@ -5,6 +5,7 @@ import pytest
 
 from conftest import tiny
 from rigorl import experiment, report, search
+from rigorl.analysis.care import on_searches
 from rigorl.analysis.tuning import Hunt, tuning
 from rigorl.outside import optuna_ask
 from rigorl.outside.in_process import InProcess, Memory
@@ -69,3 +70,12 @@ def test_the_verdict_tells_what_a_search_found_and_spent(searching: Experiment) 
     page = report.markdown(verdict)
     assert "best on tuning seeds" in page
     assert f"{found.finished} + {found.pruned} + {found.failed}" in page
+
+
+def test_searches_of_unequal_budgets_are_said_to_be() -> None:
+    (told,) = on_searches({}, {}, {"a": 3000, "b": 1000})
+    assert told.startswith("budgets differ: the search of arm 'a' was given 3,000 steps, ")
+    assert "of arm 'b' 1,000; " in told
+    assert not list(on_searches({}, {}, {"a": 1000, "b": 1050}))
+    assert not list(on_searches({}, {}, {"a": 1000}))
+    assert not list(on_searches({}, {}, {}))

@@ -5,7 +5,7 @@ experiment's name alone, so the same reports always get the same verdict, to the
 two arms with the same scores the same interval.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import combinations
 from types import MappingProxyType
 from typing import Any, NamedTuple
@@ -14,7 +14,7 @@ import numpy as np
 from msgspec import Struct
 from numpy.typing import NDArray
 
-from rigorl.analysis import statistics
+from rigorl.analysis import care, statistics
 from rigorl.analysis.curves import Curve, final_ST, last, normalise
 from rigorl.analysis.scale import Scale, ends, measure
 from rigorl.analysis.statistics import Estimate, iqms, means
@@ -24,8 +24,6 @@ from rigorl.spec import Experiment
 from rigorl.trial import Failure, Phase, Report, Trial
 
 Array = NDArray[np.float64]
-FEW = 5
-"""With fewer seeds an interval is little more than the range that was seen."""
 
 
 class ArmScore(Struct, frozen=True, kw_only=True):
@@ -255,46 +253,19 @@ def _pair(evidence: _Evidence, a: str, b: str) -> Pair:
     return Pair(a=a, b=b, improvement=Estimate.of(improvement, len(a_ST)), difference=difference)
 
 
-def _notes(evidence: _Evidence, arms: Mapping[str, ArmVerdict]) -> list[str]:
-    """Return what a careful reader should know before believing the numbers."""
+def _notes(evidence: _Evidence, arms: Mapping[str, ArmVerdict]) -> Iterator[str]:
+    """Yield what a careful reader should know before believing the numbers."""
     spec = evidence.spec
-    notes = [
-        f"no score without the scale of task {name!r}: {scale.why}"
-        for name, scale in evidence.scales.items()
-        if scale.kind == "missing"
-    ]
-    notes += [
-        f"the scale of task {name!r} is upside down: random {scale.ends[0]:.6g} is above "
-        f"reference {scale.ends[1]:.6g}, so a higher return is a lower score"
-        for name, scale in evidence.scales.items()
-        if scale.ends and scale.ends[0] > scale.ends[1]
-    ]
-    raw = [name for name, scale in evidence.scales.items() if scale.kind == "raw"]
-    if raw and len(spec.tasks) > 1:
-        notes.append(
-            f"raw returns of {', '.join(raw)} are averaged with those of other tasks: the task "
-            "with the largest returns rules; give `random` and `reference` to compare tasks"
-        )
-    if len(spec.seeds.test) < FEW:
-        notes.append(
-            f"only {len(spec.seeds.test)} test seeds: the intervals are rough, and too narrow "
-            "on average; add seeds before trusting a difference"
-        )
-    if len(spec.tasks) > 1:
-        notes.append(
-            "min_acc, wc_acc, wf, wp and gap_depth are extremes of exams of "
-            f"{spec.budget.exam_episodes} episodes, and grow with noise and with the number of "
-            "exams: compare them only with arms examined as often"
-        )
-    notes += [
-        f"arm {name!r} searched {arm.repeats.searches} times: its scores are those of the first "
-        "winner, and how far another search would have come is told beside them"
-        for name, arm in arms.items()
-        if arm.repeats
-    ]
+    yield from care.on_scales(spec, evidence.scales)
+    yield from care.on_exams(spec)
+    tunings = {name: arm.tuning for name, arm in arms.items() if arm.tuning}
+    repeats = {name: arm.repeats for name, arm in arms.items() if arm.repeats}
+    whole = len(spec.tasks) * spec.budget.steps * len(spec.seeds.tune)
+    searches = {name: arm.search for name, arm in spec.arms.items() if arm.search}
+    planned = {name: how.candidates * how.repeats * whole for name, how in searches.items()}
+    yield from care.on_searches(tunings, repeats, planned)
     for name, arm in arms.items():
         if arm.config is None:
-            notes.append(f"arm {name!r} has no winner of its search, or of one it comes after")
+            yield f"arm {name!r} has no winner of its search, or of one it comes after"
         elif not arm.complete:
-            notes.append(f"arm {name!r} gets no score: seeds {list(arm.missing)} are missing")
-    return notes
+            yield f"arm {name!r} gets no score: seeds {list(arm.missing)} are missing"
