@@ -1,7 +1,7 @@
 """What the front door does with tables: have them played, and tell searches on them."""
 
 import argparse
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from contextlib import closing
 from pathlib import Path
 
@@ -84,8 +84,7 @@ def _write(folder: Path, table: Table) -> Path:
 
 def tell(args: argparse.Namespace) -> Generator[str, None, int]:
     """Tell searches on tables again and again, and say what came of them."""
-    known = frozenset(Replay.__struct_fields__ + Lookup.__struct_fields__)
-    what: Replay = yaml_file.read_as(args.spec, Replay, args.set, known)
+    what = read(args.spec, args.set)
     tables = {name: _read(args.spec.parent / file) for name, file in what.tables.items()}
     for name, how in what.searches.items():
         try:
@@ -95,6 +94,13 @@ def tell(args: argparse.Namespace) -> Generator[str, None, int]:
     found = replay(what, tables, optuna_ask.ask)
     yield report.as_json(found) if args.json else page(found)
     return 0
+
+
+def read(path: Path, changes: Sequence[str] = ()) -> Replay:
+    """Return the searches in the file at *path*; their tables need not be there."""
+    known = frozenset(Replay.__struct_fields__ + Lookup.__struct_fields__)
+    found: Replay = yaml_file.read_as(path, Replay, changes, known)
+    return found
 
 
 def _read(path: Path) -> Table:

@@ -60,6 +60,15 @@ def read_as(
     return _read(path, changes, lambda raw: convert(raw, kind, "$", known))
 
 
+def has(path: Path, key: str) -> bool:
+    """Say whether the file at *path* is a mapping with *key*; no, where it cannot be read."""
+    try:
+        raw = yaml.load(text(path), _Strict)  # noqa: S506
+    except (yaml.YAMLError, SpecError):
+        return False
+    return isinstance(raw, dict) and key in raw
+
+
 def _read(path: Path, changes: Sequence[str], parse: Callable[[Any], Any]) -> Any:
     try:
         raw = yaml.load(text(path), _Strict)  # noqa: S506  a SafeLoader, made stricter
