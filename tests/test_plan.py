@@ -128,3 +128,21 @@ def test_what_is_planned_counts_every_trial(searching: Experiment) -> None:
         ("seeker", "scale"): 4,
         (plan.UNIFORM, "scale"): 2,
     }
+
+
+def test_what_two_stories_want_is_not_handed_out_twice_at_a_time(spec: Experiment) -> None:
+    both = Bundle(trials=tuple(plan.trials(spec, "seeker", "tune", {}, [3])))
+    mine = Bundle(trials=tuple(plan.trials(spec, "seeker", "tune", {}, [4])))
+    agenda = Agenda(
+        [
+            Story("a", frozenset(), iter([[both]])),
+            Story("b", frozenset(), iter([[both, mine]])),
+        ]
+    )
+    assert [agenda.take(), agenda.take(), agenda.take()] == [both, mine, None]
+    assert not agenda.over
+    agenda.settle(both)
+    assert agenda.take() == both
+    agenda.settle(both)
+    agenda.settle(mine)
+    assert agenda.over

@@ -172,11 +172,15 @@ class Agenda:
         self._playing: dict[str, str] = {}
 
     def take(self) -> Bundle | None:
-        """Return a bundle to be played; None if there is none until another is settled."""
+        """Return a bundle to be played; None if there is none until another is settled.
+
+        Two stories may want the same one: it is not handed out twice at a time.
+        """
         self._fill()
         for name, queue in self._queues.items():
-            if queue:
-                bundle = queue.popleft()
+            bundle = next((one for one in queue if one.id not in self._playing), None)
+            if bundle is not None:
+                queue.remove(bundle)
                 self._playing[bundle.id] = name
                 return bundle
         return None

@@ -116,6 +116,28 @@ def test_ray_and_one_process_agree_on_every_report(
     assert there.asked == here.asked
 
 
+@pytest.mark.parametrize("way", ["hyperband", "racing", "both"])
+def test_ray_and_one_process_prune_alike(way: str, tmp_path: Path) -> None:
+    """A bundle comes back with other bars, and the seeds of a candidate one after another."""
+    space = {"rate": {"kind": "real", "low": 0.001, "high": 0.9, "log": True}}
+    prune = {"kind": way, "grace": 0.2, "eta": 2}
+    how = {"space": space, "candidates": 8, "prune": prune, "repeats": 2}
+    spec = tiny(
+        arms={"x": {"agent": {"name": "helpers.seeker"}, "search": how}},
+        tasks=[{"name": "half", "env": "helpers.worlds:Target-v0", "kwargs": {"noise": 0.01}}],
+        budget={"steps": 25, "exam_every": 5, "exam_episodes": 1, "checkpoint_every": 10},
+        seeds={"tune": [10, 11, 12, 13, 14], "test": [0]},
+    )
+    here, there = Memory(), Memory()
+    expected = experiment.run(spec, InProcess(tmp_path / "here"), here, optuna_ask.ask)
+    tuned = expected.arms["x"].tuning
+    assert tuned is not None
+    assert tuned.pruned
+    assert Player(searches=True).run(spec, there, tmp_path / "there") == expected
+    assert encoded(there) == encoded(here)
+    assert there.asked == here.asked
+
+
 def test_exams_on_a_crew_change_nothing_that_is_told(
     searching: Experiment, player: Player, tmp_path: Path
 ) -> None:
