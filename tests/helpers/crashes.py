@@ -36,6 +36,14 @@ arms:
       generation: 2
       prune: {grace: 0.1}
       space: {rate: {kind: real, low: 1e-3, high: 0.9, log: true}}
+  halved:
+    agent: *agent
+    search:
+      candidates: 5
+      repeats: 2
+      sampler: random
+      prune: {kind: hyperband, grace: 0.2, eta: 2}
+      space: {rate: {kind: real, low: 1e-3, high: 0.9, log: true}}
   placebo: {after: plain, agent: {name: frozen, config: {pause: 8}}}
 tasks:
   - {name: half, env: helpers.worlds:Target-v0, kwargs: {noise: 0.01}}
