@@ -17,7 +17,7 @@ from rigorl.outside import optuna_ask
 from rigorl.replaying import Replay, replay
 from rigorl.searches import Prune
 from rigorl.space import Choice, Integer, Real, Space
-from rigorl.tables import Lookup, Table, distance, played, told
+from rigorl.tables import Lookup, Table, as_search, distance, played, told
 
 SPACE: Space = {"x": Real(low=0.0, high=1.0), "n": Integer(low=1, high=3)}
 
@@ -92,6 +92,16 @@ def test_the_first_candidate_is_the_arm_as_it_comes_and_no_row_is_tried_twice() 
         table, Lookup(table="t", seeds=1, candidates=1), optuna_ask.ask, np.random.SeedSequence(1)
     )
     assert first.tuned == table.values[0][0][0]
+
+
+@pytest.mark.parametrize("sampler", ["random", "grid", "tpe"])
+def test_the_arm_as_it_comes_is_no_candidate_where_it_is_not_wanted(sampler: Any) -> None:
+    table = table_of([[[9.0], [9.0]], [[1.0], [1.0]], [[2.0], [2.0]]])
+    how = Lookup(table="t", seeds=1, candidates=2, sampler=sampler, as_it_comes=False)
+    for luck in range(5):
+        assert told(table, how, optuna_ask.ask, np.random.SeedSequence(luck)).tuned == 2.0
+    with pytest.raises(ValueError, match="tries 3 of 2"):
+        as_search(table, msgspec.structs.replace(how, candidates=3))
 
 
 def test_random_search_on_a_table_falls_back_as_the_model_says() -> None:

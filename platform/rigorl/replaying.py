@@ -147,7 +147,7 @@ def _bounds(means_B: Array) -> tuple[float, float]:
 def _model(table: Table, how: Lookup) -> Gap | None:
     if how.sampler != "random" or how.prune or how.as_it_comes:
         return None
-    scatter = winners_curse(table.final_CS)
+    scatter = winners_curse(table.drawn_CS)
     gap = tuned_test_gap(scatter.tau, scatter.sigma, how.candidates, how.seeds)
-    mean = float(table.final_CS.mean())
+    mean = float(table.drawn_CS.mean())
     return Gap(mean + gap.tuned, mean + gap.test)

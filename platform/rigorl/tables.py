@@ -47,9 +47,9 @@ class Table(Struct, frozen=True, kw_only=True, dict=True):
             )
 
     @property
-    def final_CS(self) -> Array:  # noqa: N802
-        """Return the last values of the configurations that failed on no seed."""
-        return np.array([[curve[-1] for curve in curves] for curves in self.values if curves])
+    def drawn_CS(self) -> Array:  # noqa: N802
+        """Return the last values of those that a sampler drew, and that failed on no seed."""
+        return np.array([[curve[-1] for curve in curves] for curves in self.values[1:] if curves])
 
 
 def table(
@@ -88,7 +88,8 @@ class Lookup(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     generation: Count = 4
     prune: Prune | None = None
     as_it_comes: bool = True
-    """Whether the arm as it comes is the first candidate, as in a search that is played."""
+    """Whether the arm as it comes is the first candidate, as in a search that is played; else it
+    is none at all."""
 
 
 class Told(NamedTuple):
@@ -109,10 +110,11 @@ def as_search(table: Table, how: Lookup, name: str = "a search") -> Search:
             f"a table must keep seeds to test on, but {name} chooses on {how.seeds} of "
             f"{len(table.seeds)}; choose on fewer"
         )
-    if how.candidates > len(table.configs):
+    there = len(table.configs) - (not how.as_it_comes)
+    if how.candidates > there:
         raise ValueError(
             f"a table must have all that a search tries, but {name} tries {how.candidates} of "
-            f"{len(table.configs)}; try fewer"
+            f"{there}; try fewer"
         )
     return Search(
         space=table.space,
@@ -180,9 +182,9 @@ def _row(
     rng: np.random.Generator,
 ) -> int:
     """Return the row of candidate *number*: one that was not tried, as near as there is to ask."""
-    free = [row for row in range(len(table.configs)) if row not in rows]
     if number == 0 and how.as_it_comes:
         return 0
+    free = [row for row in range(1, len(table.configs)) if row not in rows]
     if how.sampler == "grid":
         return free[0]
     if how.sampler == "random":
