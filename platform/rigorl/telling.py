@@ -66,9 +66,11 @@ def figures(spec: Experiment, verdict: Verdict, journal: SqlJournal) -> list[str
 def status(name: str, journal: SqlJournal) -> dict[str, Any]:
     spec = journal.spec(name)
     assert spec is not None  # noqa: S101
-    found = live.counts(spec, journal.states(name))
+    found, state = live.counts(spec, journal.states(name)), journal.state(name)
+    if state != "running":  # what its search stopped a moment ago runs no more
+        found = {key: count._replace(running=0) for key, count in found.items()}
     arms = {f"{arm}, {phase}": count._asdict() for (arm, phase), count in found.items()}
-    return {"state": journal.state(name), "arms": arms, "mlflow_behind": journal.behind(name)}
+    return {"state": state, "arms": arms, "mlflow_behind": journal.behind(name)}
 
 
 def fits(spec: Experiment, nodes: Sequence[Node]) -> dict[str, Any]:

@@ -262,7 +262,7 @@ def _notes(evidence: _Evidence, arms: Mapping[str, ArmVerdict]) -> Iterator[str]
     repeats = {name: arm.repeats for name, arm in arms.items() if arm.repeats}
     whole = len(spec.tasks) * spec.budget.steps * len(spec.seeds.tune)
     searches = {name: arm.search for name, arm in spec.arms.items() if arm.search}
-    planned = {name: how.candidates * how.repeats * whole for name, how in searches.items()}
+    planned = {name: how.candidates * whole for name, how in searches.items()}
     yield from care.on_searches(tunings, repeats, planned)
     for name, arm in arms.items():
         if arm.config is None:
