@@ -11,7 +11,7 @@ from typing import Any
 from msgspec import Struct
 
 from rigorl.analysis.verdict import Verdict
-from rigorl.searches import Search
+from rigorl.searches import Prune, Search
 from rigorl.space import Choice, Over
 from rigorl.spec import Experiment
 
@@ -75,11 +75,24 @@ def checklist(
 def _methods(searches: Mapping[str, Search], software: Mapping[str, str]) -> Iterator[str]:
     version = f"rigorl {software.get('rigorl', '')} with Optuna {software.get('optuna', '')}"
     for arm, search in searches.items():
-        early = f", pruned ({search.prune.keep:g} go on)" if search.prune else ""
+        last = search.seed + search.repeats - 1
+        seeds = f"{search.seed}" if search.repeats == 1 else f"{search.seed} to {last}"
         yield (
-            f"{arm}: {search.sampler} of {version}, search seed {search.seed}, generations of "
-            f"{search.generation}{early}"
+            f"{arm}: {search.sampler} of {version}, search seed {seeds}, generations of "
+            f"{search.generation}{_early(search.prune)}"
         )
+
+
+def _early(prune: Prune | None) -> str:
+    match prune:
+        case None:
+            return ""
+        case Prune(kind="asha" | "hyperband" as kind, eta=eta):
+            return f", pruned by {kind}: one in {eta} goes on"
+        case Prune(kind="racing", p=p):
+            return f", pruned by racing, p {p:g}"
+        case Prune(kind=kind, keep=keep):
+            return f", pruned by {kind}: {keep:g} go on"
 
 
 def _spaces(searches: Mapping[str, Search]) -> Iterator[str]:
