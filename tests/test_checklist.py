@@ -25,7 +25,7 @@ def test_what_a_study_says(items: dict[str, Item], searching: Experiment) -> Non
     assert items["test seeds"].said == "3: 0, 1, 2"
     assert items["package and method"].said == (
         "tuned: tpe of rigorl 0.1.0 with Optuna 5.0.0, search seed 0, generations of 2, "
-        "pruned (0.5 go on)"
+        "pruned by curve: 0.5 go on"
     )
     assert items["space, with ranges"].said == "tuned: rate [0.001, 0.9] log"
     assert items["budget, the same for all"].said == "tuned: 4 candidates, 320 steps"
