@@ -78,6 +78,16 @@ def test_a_candidate_that_fails_on_one_seed_has_failed() -> None:
     assert search.judge({}, TRIALS, both | failed, {}).state == "failed"
 
 
+def test_what_came_after_a_bar_that_was_missed_does_not_count() -> None:
+    """Let on by a later try, it went further, and failed: at the bar that was not known."""
+    failure = Failure(trial=TRIALS[1].id, stage=0, step=3, cause="nan", lasting=True)
+    both = known({0: 1.0, 1: 9.0}, {0: 1.0, 1: 9.0})
+    both[failure.trial] = both[failure.trial]._replace(failure=failure)
+    found = search.judge({}, TRIALS, both, {0: math.inf})
+    assert (found.state, found.values, found.by_seed) == ("pruned", {0: 1.0}, (1.0, 1.0))
+    assert search.judge({}, TRIALS, both, {}).state == "failed"
+
+
 def test_bars_by_hand() -> None:
     curves = [{0: 1.0, 1: 4, 2: 7, 3: 9}, {0: 2.0, 1: 3, 2: 8, 3: 9}, {0: 0.0, 1: 5}]
     half = Prune(keep=0.5, grace=0.25)

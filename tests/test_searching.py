@@ -17,7 +17,7 @@ from rigorl.plan import Agenda
 from rigorl.search import Standing
 from rigorl.spec import Experiment
 from rigorl.stories import Found, searches
-from rigorl.trial import Event, Report, Trial
+from rigorl.trial import Event, Failure, Report, Trial
 
 WAYS = {
     "curve": {"kind": "curve", "grace": 0.1},
@@ -67,6 +67,31 @@ def test_whoever_dies_whenever_the_search_goes_the_same_way(way: str, tmp_path: 
         assert run(spec, cut, tmp_path / str(n)) == expected
         assert encoded(cut) == encoded(whole)
         assert cut.asked == whole.asked
+
+
+def test_who_fails_after_it_was_let_on_was_let_on_all_the_same(tmp_path: Path) -> None:
+    spec = spec_of(WAYS["hyperband"])
+    raw = msgspec.to_builtins(spec)
+    raw["arms"]["tuned"]["search"]["space"]["nan_at"] = {"kind": "choice", "of": [-1, 17]}
+    raw["arms"]["tuned"]["agent"]["config"]["nan_at"] = -1
+    spec, whole = msgspec.convert(raw, Experiment), Memory()
+    expected = run(spec, whole)
+    assert expected.arms["tuned"].tuning is not None
+    assert expected.arms["tuned"].tuning.failed, "else nobody failed on the way"
+
+    class DyingOfIt(Memory):
+        def record(self, trials: Sequence[Trial], events: Sequence[Event]) -> None:
+            super().record(trials, events)
+            if any(isinstance(event, Failure) for event in events):
+                raise Killed
+
+    cut = DyingOfIt()
+    with pytest.raises(Killed):
+        experiment.run(spec, InProcess(tmp_path), cut, optuna_ask.ask)
+    again = Memory()
+    again.__dict__.update(cut.__dict__)
+    assert run(spec, again, tmp_path) == expected
+    assert encoded(again) == encoded(whole)
 
 
 def test_hyperband_goes_on_from_where_a_candidate_stood(tmp_path: Path) -> None:

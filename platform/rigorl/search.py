@@ -91,15 +91,20 @@ def judge(
     known: Mapping[str, Standing],
     bars: Mapping[int, float],
 ) -> Outcome:
-    """Return what is known of the candidate *config*, whose trials are *trials*."""
+    """Return what is known of the candidate *config*, whose trials are *trials*.
+
+    What came after a bar that it missed does not count: it was let on by a later try.
+    """
     standings = [known.get(trial.id, NEWBORN) for trial in trials]
     reached = set.intersection(*(set(standing.values) for standing in standings))
     values = {rung: mean([s.values[rung] for s in standings]) for rung in sorted(reached)}
+    missed = next((r for r, v in values.items() if v < bars.get(r, -math.inf)), None)
+    values = {rung: v for rung, v in values.items() if missed is None or rung <= missed}
     state: State = "open"
-    if any(standing.failure for standing in standings):
-        state = "failed"
-    elif any(v < bars.get(r, -math.inf) for r, v in values.items()):
+    if missed is not None:
         state = "pruned"
+    elif any(standing.failure for standing in standings):
+        state = "failed"
     elif all(standing.finished for standing in standings):
         state = "finished"
     by_seed = tuple(s.values[max(values)] for s in standings) if values else ()
