@@ -74,6 +74,7 @@ def test_who_fails_after_it_was_let_on_was_let_on_all_the_same(tmp_path: Path) -
     raw = msgspec.to_builtins(spec)
     raw["arms"]["tuned"]["search"]["space"]["nan_at"] = {"kind": "choice", "of": [-1, 17]}
     raw["arms"]["tuned"]["agent"]["config"]["nan_at"] = -1
+    raw["arms"]["tuned"]["search"]["enqueue"] = [{"rate": 0.3, "nan_at": 17}]
     spec, whole = msgspec.convert(raw, Experiment), Memory()
     expected = run(spec, whole)
     assert expected.arms["tuned"].tuning is not None
