@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 
 from rigorl.analysis.statistics import Estimate
+from rigorl.analysis.tuning import Front
 from rigorl.analysis.verdict import ArmVerdict, Pair, Verdict
 
 MEASURES = {
@@ -118,7 +119,25 @@ def _tunings(verdict: Verdict) -> str:
         for name, t in found.items()
     ]
     head = ["search", "finished + pruned + failed", "best on tuning seeds", "on test seeds [95 %]"]
-    return table([*head, "gap [95 %]", "of it, luck", "steps"], rows)
+    page = table([*head, "gap [95 %]", "of it, luck", "steps"], rows)
+    fronts = [_front(name, t.front) for name, t in found.items() if t.front]
+    return "\n\n".join([page, *fronts])
+
+
+def _front(name: str, front: Front) -> str:
+    """Return what a search had to choose from, and what its choice is worth on test seeds."""
+    rows = [
+        [
+            f"{name} {c.number}{', chosen' if c.chosen else ''}",
+            *map(number, c.tuned.values()),
+            _config(c.config),
+        ]
+        for c in front.candidates
+    ]
+    if front.test:
+        rows.append(["chosen, on test seeds", *map(number, front.test.values()), ""])
+    names = [what.replace("_", " ") for what in front.candidates[0].tuned]
+    return table(["none is better in all", *names, "candidate"], rows)
 
 
 def _window(name: str) -> str:

@@ -180,6 +180,9 @@ class Experiment(Spec, frozen=True):
                 f"seeds.tune must not be empty while arms search, but {searching} do; "
                 "add seeds to choose by, other than those of seeds.test"
             )
+        for arm in self.arms.values():
+            if arm.search:
+                arm.search.check_for(len(self.tasks), len(self.seeds.tune))
         self._check_after()
         for task in self.tasks:
             if isinstance(task.reference, str) and task.reference not in self.arms:
