@@ -137,9 +137,10 @@ def _sampler(search: Search, number: int, again: int) -> optuna.samplers.BaseSam
 
 
 def _genetic(search: Search, seed: int) -> optuna.samplers.BaseGASampler:
-    kind = search.sampler
     both = {"nsga2": optuna.samplers.NSGAIISampler, "nsga3": optuna.samplers.NSGAIIISampler}
-    return both[kind](population_size=search.generation, seed=seed)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        return both[search.sampler](population_size=search.generation, seed=seed)
 
 
 def distributions(space: Space) -> dict[str, BaseDistribution]:
