@@ -22,7 +22,7 @@ from rigorl.trial import Event, Trial
 SHIPPED = Path(__file__).parents[1] / "experiments" / "hpo" / "two_objectives.yaml"
 
 
-def forgetful(**said: Any) -> Experiment:
+def forgetful(tune: int = 2, **said: Any) -> Experiment:
     """Two tasks that pull apart: a high rate learns the second one, which counts more, and
     forgets the first.
     """
@@ -44,7 +44,7 @@ def forgetful(**said: Any) -> Experiment:
             {"name": "minus", **target, "random": -5, "kwargs": {"target": -0.5}},
         ],
         budget={"steps": 20, "exam_every": 5, "exam_episodes": 1, "checkpoint_every": 10},
-        seeds={"tune": [10, 11], "test": [0, 1, 2]},
+        seeds={"tune": list(range(10, 10 + tune)), "test": [0, 1, 2]},
     )
 
 
@@ -106,7 +106,7 @@ SPECS = {
     "front": forgetful(),
     "pruned": forgetful(prune={"grace": 0.1}, sampler="motpe"),
     "set": charted(prune={"grace": 0.1}),
-    "raced": forgetful(prune={"kind": "racing"}, sampler="tpe"),
+    "raced": forgetful(5, prune={"kind": "racing"}, sampler="tpe", candidates=6),
     "worst seed": forgetful(maximise=["worst_seed"], sampler="random"),
 }
 
@@ -114,7 +114,12 @@ SPECS = {
 @pytest.mark.parametrize("name", SPECS)
 def test_whoever_dies_whenever_the_verdict_is_the_same(name: str, tmp_path: Path) -> None:
     spec, whole = SPECS[name], Memory()
-    expected = report.as_json(run(spec, whole))
+    verdict = run(spec, whole)
+    expected = report.as_json(verdict)
+    tuning, how = verdict.arms["tuned"].tuning, spec.arms["tuned"].search
+    assert tuning is not None
+    assert how is not None
+    assert bool(tuning.pruned) == bool(how.prune), "else this way was not seen"
     for after in (20, 70):
         cut, storage = Memory(), tmp_path / f"{after}"
         with pytest.raises(Killed):
@@ -153,7 +158,7 @@ def test_a_verdict_tells_the_front_and_what_its_choice_is_worth() -> None:
     assert arm.score is not None
     assert arm.score.mean.point == pytest.approx(front.test["score"])
     page = report.markdown(verdict)
-    assert "| none is better in all" in page
+    assert "| nobody beats it" in page
     assert f"tuned {chosen.number}, chosen" in page
     assert "| chosen, on test seeds" in page
     told = json.loads(report.as_json(verdict))["arms"]["tuned"]["tuning"]["front"]

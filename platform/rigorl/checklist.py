@@ -45,7 +45,8 @@ def checklist(
         Item(
             "what is optimised",
             "the mean score over the tasks begun, at the last exam, as a mean over tuning seeds: "
-            f"{spec.budget.exam_episodes} episodes an exam; the largest is best",
+            f"{spec.budget.exam_episodes} episodes an exam; the largest is best"
+            + "".join(_others(searches)),
         ),
         _budget(spec, searches),
         Item(
@@ -80,6 +81,16 @@ def _methods(searches: Mapping[str, Search], software: Mapping[str, str]) -> Ite
             f"{arm}: {search.sampler} of {version}, search seed {search.seed}, generations of "
             f"{search.generation}{early}"
         )
+
+
+def _others(searches: Mapping[str, Search]) -> Iterator[str]:
+    """Tell of searches that maximise other things than the score."""
+    for arm, search in searches.items():
+        if search.maximise != ("score",):
+            told = [f"; {arm}: {', '.join(search.maximise)}"]
+            told += [f"above {list(search.reference_point)}"] if search.reference_point else []
+            told += [f"of the front, {search.choose}"] if len(search.maximise) > 1 else []
+            yield ", ".join(told)
 
 
 def _spaces(searches: Mapping[str, Search]) -> Iterator[str]:

@@ -137,7 +137,7 @@ def _front(name: str, front: Front) -> str:
     if front.test:
         rows.append(["chosen, on test seeds", *map(number, front.test.values()), ""])
     names = [what.replace("_", " ") for what in front.candidates[0].tuned]
-    return table(["none is better in all", *names, "candidate"], rows)
+    return table(["nobody beats it", *names, "candidate"], rows)
 
 
 def _window(name: str) -> str:
