@@ -45,7 +45,8 @@ def checklist(
         Item(
             "what is optimised",
             "the mean score over the tasks begun, at the last exam, as a mean over tuning seeds: "
-            f"{spec.budget.exam_episodes} episodes an exam; the largest is best",
+            f"{spec.budget.exam_episodes} episodes an exam; the largest is best"
+            + "".join(_others(searches)),
         ),
         _budget(spec, searches),
         Item(
@@ -93,6 +94,16 @@ def _early(prune: Prune | None) -> str:
             return f", pruned by racing, p {p:g}"
         case Prune(kind=kind, keep=keep):
             return f", pruned by {kind}: {keep:g} go on"
+
+
+def _others(searches: Mapping[str, Search]) -> Iterator[str]:
+    """Tell of searches that maximise other things than the score."""
+    for arm, search in searches.items():
+        if search.maximise != ("score",):
+            told = [f"; {arm}: {', '.join(search.maximise)}"]
+            told += [f"above {list(search.reference_point)}"] if search.reference_point else []
+            told += [f"of the front, {search.choose}"] if len(search.maximise) > 1 else []
+            yield ", ".join(told)
 
 
 def _spaces(searches: Mapping[str, Search]) -> Iterator[str]:

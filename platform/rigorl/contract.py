@@ -17,7 +17,7 @@ from rigorl.convert import convert
 from rigorl.errors import SpecError, UnknownAgent, nearest
 from rigorl.space import Choice
 from rigorl.spec import AgentSpec, Arm, Experiment
-from rigorl.tasks.envs import try_out, world_spec
+from rigorl.tasks.envs import rewards, try_out, world_spec
 from rigorl.tasks.world import Policy, World, WorldSpec
 
 HOUSE = "rigorl.agents."
@@ -28,6 +28,7 @@ PLAYING = (
     "convert.py",
     "trial.py",
     "search.py",
+    "objectives.py",
     "contract.py",
     "examining.py",
     "run.py",
@@ -230,6 +231,7 @@ def check(spec: Experiment) -> list[str]:
             make(arm.agent, replace(world, given=arm.after is not None), seed=0)
         except SpecError as error:
             raise error.below(f"{at}.agent") from error
+        _check_rewards(spec, arm, f"{at}.search.reference_point")
         for config, where in _corners(arm):
             try:
                 configure(AgentSpec(name=arm.agent.name, config={**arm.agent.config, **config}))
@@ -238,6 +240,17 @@ def check(spec: Experiment) -> list[str]:
         if "." in arm.agent.name:
             remarks.append(f"arm {name!r} imports and runs the module {arm.agent.name}")
     return remarks
+
+
+def _check_rewards(spec: Experiment, arm: Arm, at: str) -> None:
+    """Refuse a hypervolume that is not of what the tasks reward."""
+    for measure in arm.search.measures if arm.search else ():
+        if measure.objective == "hypervolume":
+            for task in spec.tasks:
+                try:
+                    measure.check(rewards(task), task.name)
+                except SpecError as error:
+                    raise SpecError(error.message, at) from error
 
 
 def _corners(arm: Arm) -> Iterator[tuple[dict[str, Any], str]]:

@@ -13,7 +13,7 @@ from typing import Protocol
 
 import numpy as np
 
-from rigorl import contract, plan, search
+from rigorl import contract, objectives, plan, search
 from rigorl.analysis.tuning import Hunt
 from rigorl.analysis.verdict import Verdict, judge
 from rigorl.errors import StorageError
@@ -135,28 +135,38 @@ def _judge(spec: Experiment, found: Found, journal: Journal, *, settled: bool = 
         known = {**known, **orphans(trials, known)}
     ids = {trial.id for trial in trials}
     failures = {id_: why for id_ in ids & known.keys() if (why := known[id_].failure)}
-    hunts = {arm: _numbers(spec, arm, found, known) for arm in found.hunts if arm in chosen}
+    hunts = {
+        arm: _numbers(spec, arm, found, known, journal) for arm in found.hunts if arm in chosen
+    }
     return judge(spec, chosen, trials, journal.reports(ids), failures, hunts)
 
 
-def _numbers(spec: Experiment, arm: str, found: Found, known: Mapping[str, Standing]) -> list[Hunt]:
+def _numbers(
+    spec: Experiment, arm: str, found: Found, known: Mapping[str, Standing], journal: Journal
+) -> list[Hunt]:
     """Return what each search of *arm* that is over came upon, in numbers."""
     how, hunts = spec.arms[arm].search, []
     for outcomes in found.hunts[arm]:
-        winner = search.best(outcomes)
+        winner = objectives.best(how, outcomes) if how else None
         if how is None or winner is None or len(outcomes) < how.candidates:
             continue
         configs = {**found.chosen, arm: winner.config}
         exams = plan.trials(spec, arm, "test", configs, spec.seeds.test)
-        standings = [known.get(trial.id, NEWBORN) for trial in exams]
-        test = [s.values[max(s.values)] for s in standings if s.finished]
+        measured = objectives.measured(how, exams, known, journal.reports)
+        standings = [measured.get(trial.id, NEWBORN) for trial in exams if trial.id in known]
+        finished = [s for s in standings if s.finished]
+        test = finished if len(finished) == len(exams) else []
+        is_largest = how.maximise[0] != "worst_seed" and len(how.maximise) == 1
+        places = [n for n, o in enumerate(outcomes) if o.state == "finished"]
         hunts.append(
             Hunt(
                 states=[outcome.state for outcome in outcomes],
                 steps=[outcome.steps for outcome in outcomes],
                 whole=len(spec.tasks) * spec.budget.steps * len(spec.seeds.tune),
                 scores_CS=np.array([o.by_seed for o in outcomes if o.state == "finished"]),
-                test_S=np.array(test if len(test) == len(exams) else []),
+                test_S=np.array([s.values[max(s.values)] for s in test]),
+                winner=None if is_largest else [outcomes[n] for n in places].index(winner),
+                front=objectives.front(how, outcomes, winner, [s.vector for s in test]),
             )
         )
     return hunts

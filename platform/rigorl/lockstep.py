@@ -20,7 +20,7 @@ def play(
     A trial that fails ends its bundle: a candidate that breaks on one seed is broken. Whoever
     takes the exams, and however long they take, the same is told and ends at the same place.
     """
-    runs = [Run(trial, crew, storage, exams) for trial in bundle.trials]
+    runs = [Run(trial, crew, storage, exams, bundle.measure) for trial in bundle.trials]
     for run in runs:
         yield run.start
         yield from run.recovered

@@ -97,7 +97,8 @@ def counts(spec: Experiment) -> dict[tuple[str, str], int]:
 
 
 def search_id(spec: Experiment, arm: str, chosen: Mapping[str, Config], repeat: int = 0) -> str:
-    """Return what tells one search from another. More candidates are the same search.
+    """Return what tells one search from another. More candidates are the same search, and so is
+    one that chooses its winner otherwise: it tries the same.
 
     *chosen* holds the configurations of the arms that *arm* builds on.
     """
@@ -105,6 +106,7 @@ def search_id(spec: Experiment, arm: str, chosen: Mapping[str, Config], repeat: 
     assert search is not None  # noqa: S101
     how = [search.space, search.generation, search.seed + repeat, search.prune]
     later = {"sampler": "tpe", "enqueue": (), "constraints": ()}
+    later |= {"maximise": ("score",), "reference_point": (), "ideal_point": ()}
     how += [
         [key, said] for key, default in later.items() if (said := getattr(search, key)) != default
     ]

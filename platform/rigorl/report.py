@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 
 from rigorl.analysis.statistics import Estimate
+from rigorl.analysis.tuning import Front
 from rigorl.analysis.verdict import ArmVerdict, Pair, Verdict
 
 MEASURES = {
@@ -130,8 +131,9 @@ def _tunings(verdict: Verdict) -> str:
         for name, arm in verdict.arms.items()
         if (r := arm.repeats)
     ]
+    fronts = [_front(name, t.front) for name, t in found.items() if t.front]
     if not again:
-        return page
+        return "\n\n".join([page, *fronts])
     head = [
         "mean over searches",
         "best on tuning seeds",
@@ -139,7 +141,23 @@ def _tunings(verdict: Verdict) -> str:
         "gap",
         "each on test seeds",
     ]
-    return f"{page}\n\n{table(head, again)}"
+    return "\n\n".join([page, table(head, again), *fronts])
+
+
+def _front(name: str, front: Front) -> str:
+    """Return what a search had to choose from, and what its choice is worth on test seeds."""
+    rows = [
+        [
+            f"{name} {c.number}{', chosen' if c.chosen else ''}",
+            *map(number, c.tuned.values()),
+            _config(c.config),
+        ]
+        for c in front.candidates
+    ]
+    if front.test:
+        rows.append(["chosen, on test seeds", *map(number, front.test.values()), ""])
+    names = [what.replace("_", " ") for what in front.candidates[0].tuned]
+    return table(["nobody beats it", *names, "candidate"], rows)
 
 
 def _window(name: str) -> str:

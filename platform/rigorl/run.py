@@ -8,11 +8,12 @@ from dataclasses import replace
 from pathlib import Path
 from socket import gethostname
 
-from rigorl import checkpoint, contract, crash, search
+from rigorl import checkpoint, contract, crash, objectives, search
 from rigorl.checkpoint import POLICIES, Store
 from rigorl.contract import Crew, Progress, Span
 from rigorl.errors import IncompleteResults, StorageError, TrialFailed
 from rigorl.examining import Examining, Exams
+from rigorl.searches import BY_SCORE, Measure
 from rigorl.seeds import integer
 from rigorl.tasks.envs import open_world, world_spec
 from rigorl.tasks.world import Policy
@@ -33,8 +34,10 @@ class Run:
         crew: Crew,
         storage: Path | Store | None = None,
         exams: Exams | None = None,
+        measure: Measure = BY_SCORE,
     ) -> None:
         self.trial, self.crew, self._closing = trial, crew, False
+        self.measure = measure
         whole = checkpoint.as_store(storage)
         self.store = whole.below(trial.id) if whole else None
         self.seconds = {"learn": 0.0, "exam": 0.0, "checkpoint": 0.0}
@@ -247,7 +250,7 @@ class Run:
             if report is None:
                 return
             if report.rung is not None:
-                self.place.values[report.rung] = search.value(self.trial, report)
+                self.place.values[report.rung] = objectives.at(self.trial, report, self.measure)
             self.place.unsaved.append(report)
             yield report
 

@@ -26,6 +26,8 @@ class Standing(NamedTuple):
     values: Mapping[int, float]
     finished: bool = False
     failure: Failure | None = None
+    vector: tuple[float, ...] = ()
+    """Each objective in the end, where a search has others than the score; see `objectives`."""
 
 
 NEWBORN = Standing({})
@@ -43,6 +45,8 @@ class Outcome(NamedTuple):
     """Environment steps made on all seeds together, as far as regular exams tell."""
     curves: tuple[Mapping[int, float], ...] = ()
     """Value of each seed at each rung."""
+    vectors: tuple[tuple[float, ...], ...] = ()
+    """Each objective on each seed in the end; empty where only the score is asked for."""
 
     @property
     def value(self) -> float:
@@ -66,17 +70,22 @@ def steps(budget: Budget, stages: int) -> list[int]:
 
 
 def value(trial: Trial, report: Report) -> float:
-    """Return the mean score over the tasks begun so far; what a search maximises.
+    """Return the mean score over the tasks begun so far; what a search maximises as a rule.
 
     A score is normalised where the task says in numbers what counts as 0 and 1. Scales that
     are measured are not used: they come from test seeds.
     """
+    return mean(by_task(trial, report))
+
+
+def by_task(trial: Trial, report: Report) -> list[float]:
+    """Return the score on each of the tasks begun so far."""
     begun = {task.name: task for task in trial.tasks[: report.stage + 1]}
     scores: dict[str, list[float]] = {name: [] for name in begun}
     for score in report.scores:
         if score.task in begun:
             scores[score.task] += [returns[0] for returns in score.returns]
-    return mean([_scaled(begun[task], mean(returns)) for task, returns in scores.items()])
+    return [_scaled(begun[task], mean(returns)) for task, returns in scores.items()]
 
 
 def _scaled(task: TaskSpec, score: float) -> float:
@@ -109,7 +118,9 @@ def judge(
         state = "finished"
     by_seed = tuple(s.values[max(values)] for s in standings) if values else ()
     steps = sum(_steps(trial, s) for trial, s in zip(trials, standings, strict=True))
-    return Outcome(config, state, values, by_seed, steps, tuple(s.values for s in standings))
+    curves = tuple(s.values for s in standings)
+    vectors = tuple(s.vector for s in standings if s.vector)
+    return Outcome(config, state, values, by_seed, steps, curves, vectors)
 
 
 def joined(first: Outcome, then: Outcome) -> Outcome:
@@ -118,7 +129,8 @@ def joined(first: Outcome, then: Outcome) -> Outcome:
     reached = sorted(set.intersection(*map(set, curves)))
     values = {rung: mean([curve[rung] for curve in curves]) for rung in reached}
     by_seed = tuple(curve[reached[-1]] for curve in curves) if reached else ()
-    return Outcome(then.config, then.state, values, by_seed, first.steps + then.steps, curves)
+    steps, vectors = first.steps + then.steps, (*first.vectors, *then.vectors)
+    return Outcome(then.config, then.state, values, by_seed, steps, curves, vectors)
 
 
 def _steps(trial: Trial, standing: Standing) -> int:

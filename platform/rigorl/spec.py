@@ -184,6 +184,9 @@ class Experiment(Spec, frozen=True):
             )
         for name in searching:
             self._check_prune(name)
+        for arm in self.arms.values():
+            if arm.search:
+                arm.search.check_for(len(self.tasks), len(self.seeds.tune))
         self._check_after()
         for task in self.tasks:
             if isinstance(task.reference, str) and task.reference not in self.arms:

@@ -10,13 +10,13 @@ from typing import Any, Protocol
 
 from msgspec.structs import replace
 
-from rigorl import contract, crash, plan, search, space
+from rigorl import contract, crash, objectives, plan, search, space
 from rigorl.hunting import Size, Try, hunt, then
 from rigorl.plan import Story
 from rigorl.search import NEWBORN, Outcome, Standing
-from rigorl.searches import Search
+from rigorl.searches import BY_SCORE, Search
 from rigorl.spec import Arm, Experiment
-from rigorl.trial import Bundle, Failure, Trial
+from rigorl.trial import Bundle, Failure, Report, Trial
 
 Config = Mapping[str, Any]
 Ask = Callable[[Search, int, Sequence[Outcome]], Config]
@@ -27,6 +27,7 @@ class Known(Protocol):
     """What stories ask of a journal, and tell it."""
 
     def standings(self, study: str) -> Mapping[str, Standing]: ...
+    def reports(self, trials: Collection[str], /) -> Mapping[str, Sequence[Report]]: ...
     def propose(self, study: str, search_id: str, number: int, config: Config) -> None: ...
     def proposed(self, search_id: str) -> Mapping[int, Config]: ...
 
@@ -155,12 +156,12 @@ def _search(
     tries = next(hunting, None)
     while tries is not None:
         bundles = [bundle_of(spec, arm, chosen, one) for one in tries]
-        yield _left(bundles, journal.standings(spec.name))
+        yield _left(bundles, measured(spec, arm, bundles, journal))
         crash.point("search.tell")
-        known = journal.standings(spec.name)
+        known = measured(spec, arm, bundles, journal)
         outcomes = [outcome(t, b, known) for t, b in zip(tries, bundles, strict=True)]
         tries = then(hunting, outcomes)
-    winner = search.best(told) if len(told) == how.candidates else None
+    winner = objectives.best(how, told) if len(told) == how.candidates else None
     return winner.config if winner else None
 
 
@@ -169,11 +170,22 @@ def size(spec: Experiment) -> Size:
     return Size(len(spec.seeds.tune), search.rungs(spec.budget, len(spec.tasks)))
 
 
+def measured(
+    spec: Experiment, arm: str, bundles: Sequence[Bundle], journal: Known
+) -> Mapping[str, Standing]:
+    """Return all standings, those in *bundles* in what the search of *arm* maximises."""
+    how, known = spec.arms[arm].search, journal.standings(spec.name)
+    trials = [trial for bundle in bundles for trial in bundle.trials]
+    return objectives.measured(how, trials, known, journal.reports) if how else known
+
+
 def bundle_of(spec: Experiment, arm: str, chosen: Mapping[str, Config], one: Try) -> Bundle:
     """Return what is played for *one* try of the search of *arm*."""
     seeds = [spec.seeds.tune[place] for place in one.seeds]
     trials = plan.trials(spec, arm, "tune", {**chosen, arm: one.config}, seeds)
-    return Bundle(trials=tuple(trials), bars=dict(one.bars))
+    how = spec.arms[arm].search
+    measure = how.measures[0] if how else BY_SCORE
+    return Bundle(trials=tuple(trials), bars=dict(one.bars), measure=measure)
 
 
 def _given(arm: Arm, number: int) -> Config | None:

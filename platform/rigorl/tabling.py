@@ -12,6 +12,7 @@ from rigorl.errors import SpecError
 from rigorl.outside import live, optuna_ask, yaml_file
 from rigorl.outside.journal import Lines
 from rigorl.replaying import Replay, Replays, replay
+from rigorl.searches import PER_EXAM
 from rigorl.spec import Experiment
 from rigorl.tables import Lookup, Table, as_search
 
@@ -52,6 +53,13 @@ def _check(spec: Experiment) -> None:
             raise SpecError(
                 f"a table must have every candidate to its end, but arm {name!r} prunes; drop it",
                 f"$.arms.{name}.search.prune",
+            )
+        if len(how.maximise) > 1 or how.maximise[0] not in PER_EXAM:
+            raise SpecError(
+                "a table must hold one number that each exam of each seed tells, but arm "
+                f"{name!r} maximises {', '.join(how.maximise)}; choose one of "
+                f"{', '.join(PER_EXAM)}",
+                f"$.arms.{name}.search.maximise",
             )
         if how.sampler not in BLIND:
             raise SpecError(

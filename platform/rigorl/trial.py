@@ -7,6 +7,7 @@ from typing import Any, Literal
 import msgspec
 from msgspec import Struct
 
+from rigorl.searches import BY_SCORE, Measure
 from rigorl.spec import AgentSpec, Budget, TaskSpec
 
 Phase = Literal["tune", "test", "scale"]
@@ -35,11 +36,12 @@ class Trial(Struct, frozen=True, kw_only=True, dict=True):
 class Bundle(Struct, frozen=True, kw_only=True):
     """Trials played in lockstep on one worker: a candidate on all its seeds, or one final exam.
 
-    `bars[r]` is what the mean score over the trials must reach at rung r to go on.
+    `bars[r]` is what the mean of `measure` over the trials must reach at rung r to go on.
     """
 
     trials: tuple[Trial, ...]
     bars: dict[int, float] = {}
+    measure: Measure = BY_SCORE
 
     @property
     def id(self) -> str:

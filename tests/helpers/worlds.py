@@ -36,3 +36,24 @@ class Target(gym.Env[Any, Any]):
 
 if "Target-v0" not in gym.registry:
     gym.register("Target-v0", entry_point="helpers.worlds:Target")
+
+
+class Sea(gym.Env[Any, Any]):
+    """One step: a direction and a speed. Two rewards, on a quarter of a circle."""
+
+    observation_space = Box(-1.0, 1.0, (1,), np.float32)
+    action_space = Box(0.0, 1.0, (2,), np.float32)
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> Any:
+        super().reset(seed=seed)
+        return np.zeros(1, np.float32), {}
+
+    def step(self, action: Any) -> Any:
+        angle, speed = float(action[0]) * np.pi / 2, float(action[1])
+        luck = 0.01 * self.np_random.normal(size=2)
+        reward = speed * np.array([np.cos(angle), np.sin(angle)]) + luck
+        return np.zeros(1, np.float32), reward, True, False, {}
+
+
+if "Sea-v0" not in gym.registry:
+    gym.register("Sea-v0", entry_point="helpers.worlds:Sea")

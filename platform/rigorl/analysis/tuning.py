@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Sequence
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from msgspec import Struct
@@ -14,6 +14,23 @@ from rigorl.analysis.statistics import Estimate, means
 
 Array = NDArray[np.float64]
 State = Literal["finished", "pruned", "failed", "open"]
+
+
+class Candidate(Struct, frozen=True, kw_only=True):
+    """A candidate that no other one beats, and what it is worth on tuning seeds, by objective."""
+
+    number: int
+    config: dict[str, Any]
+    tuned: dict[str, float]
+    chosen: bool
+
+
+class Front(Struct, frozen=True, kw_only=True):
+    """Where a search maximised other things than the score: what there was to choose from."""
+
+    candidates: tuple[Candidate, ...]
+    test: dict[str, float]
+    """What the winner is worth on test seeds, by objective; empty if one of them is missing."""
 
 
 class Hunt(NamedTuple):
@@ -30,6 +47,9 @@ class Hunt(NamedTuple):
     """Those of a candidate that finishes."""
     scores_CS: Array
     test_S: Array
+    winner: int | None = None
+    """Its row of `scores_CS`; None: the one with the largest mean."""
+    front: Front | None = None
 
 
 class Tuning(Struct, frozen=True, kw_only=True):
@@ -40,17 +60,22 @@ class Tuning(Struct, frozen=True, kw_only=True):
     pruned: int
     failed: int
     tuned: float
-    """The winner's mean over the seeds that it was chosen by: the best of many, so too good."""
+    """The winner's mean over the seeds that it was chosen by: the best of many, so too good.
+
+    Of several objectives, here and below, in the first one."""
     test: Estimate | None
     """Its mean over test seeds; None if one of them is missing."""
     gap: Estimate | None
     """The first minus the second."""
     luck: float | None
-    """How large a gap to expect: `seeds.winners_curse`. None where one cannot know."""
+    """How large a gap to expect: `seeds.winners_curse`. None where one cannot know, and where
+    it was not the largest mean that won."""
     steps: int
     """Environment steps that all candidates made, those that were pruned or failed included."""
     saved: int
     """Steps that pruned candidates did not make."""
+    front: Front | None = None
+    """Where it maximised other things than the score; else None."""
 
 
 class Repeats(Struct, frozen=True, kw_only=True):
@@ -74,7 +99,7 @@ def repeats(hunts: Sequence[Hunt], luck: statistics.Luck) -> Repeats:
         found = statistics.interval(np.array(values)[:, None], means, luck)
         return Estimate.of(found, len(values))
 
-    tuned = [float(hunt.scores_CS.mean(axis=1).max()) for hunt in hunts]
+    tuned = [_tuned(hunt) for hunt in hunts]
     tests = [float(hunt.test_S.mean()) if len(hunt.test_S) else None for hunt in hunts]
     known = [test for test in tests if test is not None]
     whole = len(known) == len(hunts)
@@ -90,10 +115,10 @@ def repeats(hunts: Sequence[Hunt], luck: statistics.Luck) -> Repeats:
 def tuning(hunt: Hunt, luck: statistics.Luck) -> Tuning:
     """Return what *hunt* found. Its intervals are over test seeds alone."""
     counts = Counter(hunt.states)
-    curse = winners_curse(hunt.scores_CS)
+    curse, tuned = winners_curse(hunt.scores_CS), _tuned(hunt)
     test = gap = None
     if len(hunt.test_S):
-        n, tuned = len(hunt.test_S), curse.tuned
+        n = len(hunt.test_S)
         over = statistics.interval(hunt.test_S[:, None], means, luck)
         test = Estimate.of(over, n)
         gap = Estimate(tuned - over.point, tuned - over.high, tuned - over.low, n)
@@ -103,10 +128,17 @@ def tuning(hunt: Hunt, luck: statistics.Luck) -> Tuning:
         finished=counts["finished"],
         pruned=counts["pruned"],
         failed=counts["failed"],
-        tuned=curse.tuned,
+        tuned=tuned,
         test=test,
         gap=gap,
-        luck=curse.tuned - curse.test if np.isfinite(curse.test) else None,
+        luck=curse.tuned - curse.test if hunt.winner is None and np.isfinite(curse.test) else None,
+        front=hunt.front,
         steps=sum(hunt.steps),
         saved=sum(hunt.whole - made for made in pruned),
     )
+
+
+def _tuned(hunt: Hunt) -> float:
+    """Return the winner's mean over the seeds that it was chosen by."""
+    mean_C = hunt.scores_CS.mean(axis=1)
+    return float(mean_C.max() if hunt.winner is None else mean_C[hunt.winner])

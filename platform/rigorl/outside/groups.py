@@ -7,10 +7,10 @@ tuning seeds, or an arm under test. The journal knows trials only; this is read 
 from collections.abc import Collection, Iterator, Mapping
 
 from rigorl import plan, search
-from rigorl.hunting import follow, hunt
+from rigorl.hunting import Try, follow, hunt
 from rigorl.outside.journal import SqlJournal
 from rigorl.spec import Experiment
-from rigorl.stories import bundle_of, outcome, size
+from rigorl.stories import bundle_of, measured, outcome, size
 from rigorl.trial import Trial, fingerprint
 
 
@@ -98,10 +98,14 @@ class Groups:
         how, proposed = self.spec.arms[arm].search, self.journal.proposed(key)
         if how is None or how.prune is None:
             return
-        known = self.journal.standings(self.spec.name)
         told: list[search.Outcome] = []
         hunting = hunt(how, size(self.spec), lambda number, _: proposed.get(number), told)
-        follow(hunting, lambda one: outcome(one, bundle_of(self.spec, arm, chosen, one), known))
+
+        def answer(one: Try) -> search.Outcome:
+            bundle = bundle_of(self.spec, arm, chosen, one)
+            return outcome(one, bundle, measured(self.spec, arm, [bundle], self.journal))
+
+        follow(hunting, answer)
         for pruned in (told_.config for told_ in told if told_.state == "pruned"):
             configs = {**chosen, arm: pruned}
             for trial in plan.trials(self.spec, arm, "tune", configs, self.spec.seeds.tune):

@@ -20,6 +20,7 @@ from optuna.distributions import (
 )
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
+from rigorl import objectives
 from rigorl.errors import SpecError
 from rigorl.search import Outcome
 from rigorl.searches import Search
@@ -32,6 +33,8 @@ STATES = {
     "pruned": TrialState.PRUNED,
     "failed": TrialState.FAIL,
 }
+GENERATION = {"nsga2": "NSGAIISampler:generation", "nsga3": "NSGAIIISampler:generation"}
+"""Under which name each sampler looks for the generation that a trial is of."""
 TRIES = 100
 """So often a candidate that breaks a law is drawn again."""
 optuna.logging.set_verbosity(optuna.logging.WARNING)
@@ -60,11 +63,33 @@ def _drawn(search: Search, number: int) -> int:
 
 
 def _suggest(search: Search, number: int, told: Sequence[Outcome], again: int) -> Config:
-    study = optuna.create_study(direction="maximize", sampler=_sampler(search, number, again))
+    directions = ["maximize"] * len(search.maximise)
+    study = optuna.create_study(directions=directions, sampler=_sampler(search, number, again))
     if search.sampler == "qmc":
         return _point(study, search.space, _drawn(search, number) + again * search.candidates)
-    study.add_trials([_told(o, search.space) for o in told if fits(search.space, o.config)])
+    trials = [_told(search, o) for o in told if fits(search.space, o.config)]
+    if search.sampler in GENERATION:
+        _breed(study, search, trials)
+    else:
+        study.add_trials(trials)
     return _values(study.ask(), search.space)
+
+
+def _breed(study: optuna.Study, search: Search, trials: Sequence[FrozenTrial]) -> None:
+    """Tell *study* of *trials*, of which generation each is, and who bears the next one.
+
+    Optuna notes this in a study that lives, while it goes on. A generation is full when so many
+    finished: who was pruned or failed bears nobody, and another one takes its place. Who bears a
+    generation is chosen with a seed of its own, so it is the same for all of its members.
+    """
+    finished = 0
+    for trial in trials:
+        trial.system_attrs = {GENERATION[search.sampler]: finished // search.generation}
+        finished += trial.state == TrialState.COMPLETE
+    study.add_trials(trials)
+    for generation in range(1, finished // search.generation + 1):
+        chooser = _genetic(search, integer(search.seed, "parents", generation))
+        chooser.get_parent_population(study, generation)  # kept in the study
 
 
 def _point(study: optuna.Study, space: Space, n: int) -> Config:
@@ -73,7 +98,8 @@ def _point(study: optuna.Study, space: Space, n: int) -> Config:
     first = {
         name: over.of[0] if isinstance(over, Choice) else over.low for name, over in space.items()
     }
-    study.add_trial(create_trial(value=0.0, params=first, distributions=whole))  # says what to fill
+    nothing = [0.0] * len(study.directions)
+    study.add_trial(create_trial(values=nothing, params=first, distributions=whole))  # what to fill
     for _ in range(n):
         study.ask(whole)
     return reduced(space, study.ask(whole).params)
@@ -99,13 +125,22 @@ def _sampler(search: Search, number: int, again: int) -> optuna.samplers.BaseSam
                 return optuna.samplers.QMCSampler(scramble=True, seed=integer(search.seed, "qmc"))
             case "gp":
                 return optuna.samplers.GPSampler(seed=seed, n_startup_trials=search.generation)
-            case _:
+            case "nsga2" | "nsga3":
+                return _genetic(search, seed)
+            case _:  # of several objectives, motpe
                 return optuna.samplers.TPESampler(
                     seed=seed,
                     multivariate=True,
                     group=any(over.when for over in search.space.values()),
                     n_startup_trials=search.generation,  # then there is something to go by
                 )
+
+
+def _genetic(search: Search, seed: int) -> optuna.samplers.BaseGASampler:
+    both = {"nsga2": optuna.samplers.NSGAIISampler, "nsga3": optuna.samplers.NSGAIIISampler}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        return both[search.sampler](population_size=search.generation, seed=seed)
 
 
 def distributions(space: Space) -> dict[str, BaseDistribution]:
@@ -133,13 +168,14 @@ def _suggested(trial: optuna.Trial, name: str, over: Over) -> Any:
             return trial.suggest_categorical(name, of)
 
 
-def _told(outcome: Outcome, space: Space) -> FrozenTrial:
-    """Return *outcome* in Optuna's words."""
+def _told(search: Search, outcome: Outcome) -> FrozenTrial:
+    """Return *outcome* in Optuna's words, which has none for a curve of several objectives."""
+    finished = outcome.state == "finished"
     finite = {rung: v for rung, v in outcome.values.items() if math.isfinite(v)}
     return create_trial(
         state=STATES[outcome.state],
-        value=outcome.value if outcome.state == "finished" else None,
+        values=objectives.worth(search, outcome) if finished else None,
         params=dict(outcome.config),
-        distributions=distributions({name: space[name] for name in outcome.config}),
-        intermediate_values=finite,
+        distributions=distributions({name: search.space[name] for name in outcome.config}),
+        intermediate_values=finite if len(search.maximise) == 1 else {},
     )

@@ -170,6 +170,15 @@ def try_out(tasks: Sequence[TaskSpec]) -> None:
             raise error.below(f"$.tasks[{i}]") from error
 
 
+def rewards(task: TaskSpec) -> int:
+    """Return how many rewards a step of *task* earns."""
+    with closing(open_env(task)) as env:
+        env.action_space.seed(0)
+        env.reset(seed=0)
+        reward: Any = env.step(env.action_space.sample())[1]
+        return int(np.size(reward))
+
+
 def _try_out(env: gym.Env[Any, Any], task: TaskSpec) -> None:
     spaces = env.observation_space, env.action_space
     env.action_space.seed(0)
