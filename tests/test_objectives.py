@@ -105,6 +105,15 @@ def test_a_candidate_is_measured_from_reports() -> None:
     assert objectives.worth(many, search.judge({}, [ONE, TWO], found, {}))[2] == 0.5  # the worst
 
 
+def test_seeds_that_are_played_one_after_another_count_together() -> None:
+    many = how(maximise=("score", "worst_seed"))
+    first, then = outcome((1.0, 1.0)), outcome((4.0, 4.0), (5.5, 5.5))
+    both = search.joined(
+        first._replace(curves=({0: 1.0},)), then._replace(curves=({0: 4.0}, {0: 5.5}))
+    )
+    assert objectives.worth(many, both) == (3.5, 1.0)
+
+
 def test_the_order_of_reports_does_not_matter_and_who_has_none_is_not_asked_for() -> None:
     told = life(ONE, (20, 0), (30, 0), (25, 0.5), (20, 1.0))
     known = {ONE.id: Standing(dict.fromkeys(range(4), 0.0), finished=True)}
@@ -283,3 +292,30 @@ def test_children_take_after_the_best_of_all_generations(sampler: Any) -> None:
     parents = {value for child in young for value in child.values()} & known
     assert parents
     assert parents <= {0.1, 0.2, 0.3, 0.4}
+
+
+def heirs(sampler: Any, points: list[tuple[float, float]]) -> set[int]:
+    """Return whose values children have, if candidate n, at points[n], is n / 100 throughout."""
+    asking = how(sampler=sampler, generation=4, maximise=("score", "updates"))
+    told = [outcome(point, config=dict.fromkeys(SPACE, n / 100)) for n, point in enumerate(points)]
+    children = [optuna_ask.ask(asking, len(points) + n, told) for n in range(30)]
+    known = {n / 100: n for n in range(len(points))}
+    return {known[value] for child in children for value in child.values() if value in known}
+
+
+def test_who_was_not_chosen_once_does_not_come_back() -> None:
+    """Of the first eight, those in the crowd (4 to 7) do not bear the third generation.
+
+    Then two come that beat the four that did, and not the crowd: it stays out all the same.
+    """
+    ends = [(0.0, 10.0), (10.0, 0.0), (2.5, 7.5), (7.5, 2.5)]
+    crowd = [(5.0, 5.0), (4.9, 5.1), (5.1, 4.9), (4.8, 5.2)]
+    assert heirs("nsga2", [*ends, *crowd]) == {0, 1, 2, 3}
+    last = [(3.0, 11.0), (11.0, 3.0), (-1.0, -1.0), (-2.0, -2.0)]
+    assert heirs("nsga2", [*ends, *crowd, *last]) == {0, 1, 8, 9}
+
+
+def test_all_children_of_a_generation_have_the_same_parents() -> None:
+    """NSGA-III draws lots among those that are equally good: for all of a generation at once."""
+    points = [(float(n), 7.0 - n) for n in range(8)]
+    assert len(heirs("nsga3", points)) == 4

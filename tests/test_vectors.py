@@ -1,6 +1,7 @@
 """Searches for several things, or for a set, that are played: deaths change nothing in them."""
 
 import json
+import math
 from collections.abc import Callable, Sequence
 from contextlib import closing
 from pathlib import Path
@@ -9,13 +10,15 @@ from typing import Any
 import pytest
 
 from conftest import tiny
-from rigorl import contract, experiment, report
+from rigorl import contract, experiment, plan, report
 from rigorl.analysis.verdict import Verdict
+from rigorl.objectives import at
 from rigorl.outside import optuna_ask, yaml_file
 from rigorl.outside.groups import Groups
 from rigorl.outside.in_process import InProcess, Memory
 from rigorl.outside.journal import SqlJournal, at_home
 from rigorl.plan import Agenda
+from rigorl.search import mean
 from rigorl.spec import Experiment
 from rigorl.trial import Event, Trial
 
@@ -51,13 +54,14 @@ def forgetful(tune: int = 2, **said: Any) -> Experiment:
 def charted(**said: Any) -> Experiment:
     """An agent that keeps several policies, on a task with two rewards."""
     space = {
-        "policies": {"kind": "integer", "low": 1, "high": 6},
+        "policies": {"kind": "choice", "of": [1, 3, 6]},
         "rate": {"kind": "real", "low": 0.01, "high": 0.9},
     }
     how = {
         "space": space,
-        "candidates": 9,
+        "candidates": 12,
         "generation": 3,
+        "sampler": "random",
         "maximise": ["hypervolume"],
         "reference_point": [-0.1, -0.1],
         "ideal_point": [1.0, 1.0],
@@ -178,17 +182,19 @@ def test_the_best_in_the_first_wins_where_that_is_asked_for() -> None:
 
 
 def test_a_set_is_worth_what_it_covers_and_pruned_by_that(tmp_path: Path) -> None:
-    """More policies cover more, and the score, a mean over policies, knows nothing of that."""
-    spec = SPECS["set"]
+    """One policy has the best score, a mean over policies, and covers the least."""
+    spec, whole = SPECS["set"], Memory()
+    run(charted(), whole)
+    (asked,) = whole.asked.values()
+    expected = pruned_by_hand(spec, asked, whole)
     with closing(at_home(tmp_path)) as journal:
         verdict = run(spec, journal, tmp_path / "trials")
         tuning = verdict.arms["tuned"].tuning
         assert tuning is not None
-        assert tuning.pruned
-        assert tuning.saved
+        assert (tuning.pruned, tuning.steps) == expected
         assert tuning.front is not None
         (winner,) = [c for c in tuning.front.candidates if c.chosen]
-        assert winner.config["policies"] > 2
+        assert winner.config["policies"] == 6
         assert 0 < winner.tuned["hypervolume"] < 1
         assert tuning.test is not None
         assert tuning.front.test["hypervolume"] == pytest.approx(tuning.test.point)
@@ -197,6 +203,37 @@ def test_a_set_is_worth_what_it_covers_and_pruned_by_that(tmp_path: Path) -> Non
         unfinished = {t for t, (_, _, over) in journal.newest(spec.name).items() if not over}
         assert groups.pruned(unfinished) == unfinished
         assert len(unfinished) == 2 * tuning.pruned
+        assert not any(experiment.left(spec, journal).values())
+
+
+def pruned_by_hand(spec: Experiment, asked: Any, whole: Memory) -> tuple[int, int]:
+    """Return how many candidates miss a bar, and the steps made, from hypervolumes at all exams.
+
+    The bar at each of the exams 1 to 3 is the median of earlier generations there.
+    """
+    how = spec.arms["tuned"].search
+    assert how is not None
+    curves: list[list[float]] = []
+    seen: list[list[float]] = []
+    pruned = steps = 0
+    for number in range(12):
+        trials = plan.trials(spec, "tuned", "tune", {"tuned": asked[number]}, spec.seeds.tune)
+        told = [whole.reports([trial.id])[trial.id] for trial in trials]
+        curve = [
+            mean([at(t, r[n], how.measures[0]) for t, r in zip(trials, told, strict=True)])
+            for n in range(5)
+        ]
+        stop = 4
+        for n in range(1, 4):
+            earlier = sorted([c[n] for c in seen if len(c) > n], reverse=True)
+            if len(earlier) > 1 and curve[n] < earlier[math.ceil(len(earlier) / 2) - 1]:
+                stop = n
+                break
+        curves.append(curve[: stop + 1])
+        pruned, steps = pruned + (stop < 4), steps + 2 * 2 * (stop + 1)
+        if number % 3 == 2:
+            seen = list(curves)
+    return pruned, steps
 
 
 def test_the_worst_seed_of_a_candidate_is_one_of_its_seeds() -> None:
