@@ -25,6 +25,7 @@ def importance_bars(found: Importance, arm: str) -> go.Figure:
         )  # fmt: skip
     figure.update_xaxes(title_text="share", tickformat=".0%", range=[0, 1.1])
     figure.update_yaxes(categoryorder="array", categoryarray=order, automargin=True)
+    figure.update_yaxes(ticks="outside", ticklen=6, tickcolor="white")
     figure.update_layout(
         title=f"What mattered to {arm}, by {found.candidates} configurations that finished",
         template="plotly_white",

@@ -13,6 +13,8 @@ from rigorl.space import Choice, Integer, Over, Space
 
 BELOW = 0.12
 """So far below the axis, as a share of it, is the place of what does not count."""
+ROOM, MOST = 0.05, 7
+"""Marks of an axis are so far from its ends, as a share of it, and are no more than so many."""
 FEW = 8
 """With more dimensions their names need room."""
 
@@ -102,19 +104,29 @@ def _ticks(over: Over, low: float, high: float) -> dict[float, str]:
     """Return places and what stands there: the ends, and round numbers well apart from them."""
     log = not isinstance(over, Choice) and over.log
     whole = isinstance(over, Integer)
-    inner = list(map(float, range(math.ceil(low), math.floor(high) + 1))) if log else []
-    if len(inner) < 3 or len(inner) > 7:  # noqa: PLR2004  no decades to speak of, or too many
-        inner = [float(place) for place in np.linspace(low, high, 6)[1:-1]]
-    if whole:  # at whole numbers
-        worths = sorted({round(10**place if log else place) for place in inner})
-        inner = [
-            math.log10(worth) if log else float(worth) for worth in worths if worth > 0 or not log
-        ]
-    apart = [place for place in inner if min(place - low, high - place) > 0.04 * (high - low)]
-    return {
-        place: _written(10**place if log else place, whole=whole) for place in [low, *apart, high]
-    }
+    worths = _rounds_log(10**low, 10**high) if log else _rounds(low, high)
+    inner = [math.log10(worth) if log else worth for worth in worths if worth % 1 == 0 or not whole]
+    apart = [at for at in inner if min(at - low, high - at) > ROOM * (high - low)]
+    return {at: _written(10**at if log else at, whole=whole) for at in (low, *apart, high)}
+
+
+def _rounds_log(low: float, high: float) -> list[float]:
+    """Return decades, or 1, 2, 5 in each, or where not even these are enough, even steps."""
+    decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+    for digits in (1, 2, 5), (1,):
+        found = [digit * 10.0**decade for decade in decades for digit in digits]
+        found = [worth for worth in found if low < worth < high]
+        if len(found) <= MOST:
+            return found if len(found) > 1 else _rounds(low, high)
+    return found[:: math.ceil(len(found) / MOST)]
+
+
+def _rounds(low: float, high: float) -> list[float]:
+    """Return multiples of 1, 2 or 5 of some power of ten, at most `MOST`."""
+    unit = 10.0 ** math.floor(math.log10((high - low) / MOST))
+    step = next(unit * by for by in (1, 2, 5, 10) if (high - low) / (unit * by) < MOST)
+    return [n * step for n in range(math.ceil(low / step), math.floor(high / step) + 1)]
 
 
 def _written(value: float, *, whole: bool) -> str:
-    return str(round(value)) if whole else f"{value:.3g}"
+    return str(round(value)) if whole else f"{value:.4g}"

@@ -41,4 +41,5 @@ def finals(frame: pd.DataFrame, phase: str) -> pd.DataFrame:
     """Return, for each candidate and seed, the value when it had learned all that there is."""
     end = frame["stage"].max(), frame["step"].max()
     at_end = (frame["stage"] == end[0]) & (frame["step"] == end[1])
-    return frame[at_end & (frame["phase"] == phase) & frame["candidate"].notna()]
+    found: pd.DataFrame = frame[at_end & (frame["phase"] == phase) & frame["candidate"].notna()]
+    return found

@@ -1,5 +1,7 @@
 """Tuned versus test: what winners earned on the seeds they were chosen by, and on others."""
 
+from typing import cast
+
 import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
@@ -30,12 +32,12 @@ def tuned_versus_test(frame: pd.DataFrame) -> go.Figure:
         figure.add_scatter(
             x=line, y=line, mode="lines", name="no gap", line={"color": "#888", "dash": "dot"}
         )
-    figure.update_xaxes(title_text="winner's mean on tuning seeds")
-    figure.update_yaxes(title_text="winner's mean on test seeds")
+    figure.update_xaxes(title_text="winner's mean on tuning seeds", constrain="domain")
+    figure.update_yaxes(title_text="winner's mean on test seeds", scaleanchor="x")
     figure.update_layout(
         title="Tuned versus test: what choosing by few seeds promised, and what came of it",
         template="plotly_white",
-        height=560,
+        height=640,
         width=980,
     )
     return figure
@@ -49,21 +51,23 @@ def winners(frame: pd.DataFrame) -> pd.DataFrame:
     tuned, tests = finals(frame, "tune"), finals(frame, "test")
     rows = []
     for key, test in tests[tests["winner"]].groupby(CANDIDATE, sort=False):
-        assert isinstance(key, tuple)  # noqa: S101
-        arm, search, winner = key
+        arm, search, winner = cast("tuple[str, int, int]", key)
         of_search = (tuned["arm"] == arm) & (tuned["search"] == search)
         mine = tuned[of_search & (tuned["state"] == "finished")]
         scores = mine.pivot_table(index="candidate", columns="seed", values="value")
         curse = winners_curse(scores.to_numpy(dtype=np.float64))
-        n = len(test)
+        test_S = test["value"].to_numpy(dtype=np.float64)
+        n = len(test_S)
         rows.append(
             {
                 "arm": arm,
                 "search": int(search),
                 "candidate": int(winner),
-                "tuned": float(scores.loc[winner].mean()),
-                "test": float(test["value"].mean()),
-                "error": float(test["value"].std(ddof=1)) / n**0.5 if n >= TWO else np.nan,
+                "tuned": float(
+                    mine[mine["candidate"] == winner]["value"].to_numpy(dtype=np.float64).mean()
+                ),
+                "test": float(test_S.mean()),
+                "error": float(test_S.std(ddof=1)) / n**0.5 if n >= TWO else np.nan,
                 "expected": float(curse.test),
                 "seeds": n,
             }

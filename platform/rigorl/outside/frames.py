@@ -43,10 +43,11 @@ class _Group(NamedTuple):
 def frame(journal: Known, spec: Experiment) -> pd.DataFrame:
     """Return each value that a regular exam of *spec* gave, one a row, as far as it was played.
 
-    `value` is what a search maximises; `step` is counted from the beginning of its `stage`. Of an
-    arm that searches a row also says in which `search` (0, or the number of the repeat), and of
-    which `candidate`: what it was given (`config.lr`, absent where it does not count), what came
-    of it (`state`, as of an `Outcome`) and whether it is the `winner`. No other is in phase "test".
+    `value` is what a search maximises; `step` is where the exam was due, counted from the
+    beginning of its `stage`: an agent comes to it at its next safe yield. Of an arm that searches
+    a row also says in which `search` (0, or the number of the repeat), and of which `candidate`:
+    what it was given (`config.lr`, absent where it does not count), what came of it (`state`, as
+    of an `Outcome`) and whether it is the `winner`. No other candidate has rows in phase "test".
     """
     found, known = told(spec, journal), journal.standings(spec.name)
     each = search.rungs(spec.budget, 1)
