@@ -82,7 +82,8 @@ def test_a_winner_is_a_point_with_its_luck_and_a_diagonal() -> None:
     assert (list(point.x), list(point.y)) == ([7.0], [5.0])
     (line,) = [trace for trace in figure.data if trace.name == "no gap"]
     assert list(line.x) == list(line.y)
-    assert line.x[0] < 5 < 7 < line.x[1]
+    assert line.x[0] < 5
+    assert line.x[1] > 7
     expected = next(t for t in figure.data if t.name == "a: expected, given luck")
     assert list(expected.y) == [pytest.approx(6.8)]
 
@@ -183,10 +184,7 @@ def test_marks_of_an_axis_are_round_numbers_between_its_ends(
     space = msgspec.convert({"x": said}, Space)
     frame = table(configured(0, 1.0, x=said["low"]), configured(1, 1.0, x=said["high"]))
     axis = parallel_coordinates(frame, "a", space).data[0].dimensions[0]
-    low, *inner, high = expected
-    assert (axis.ticktext[0], axis.ticktext[-1]) == (low, high)
-    assert set(inner) - {"20", "0.85"} <= set(axis.ticktext)
-    assert len(axis.ticktext) <= 9
+    assert list(axis.ticktext) == expected
     assert list(axis.tickvals) == sorted(axis.tickvals)
 
 
