@@ -115,7 +115,7 @@ def test_a_trial_that_two_searches_share_is_in_both(exams: pd.DataFrame) -> None
 class Until(InProcess):
     """A cluster that goes away after so many reports."""
 
-    left = 30
+    left = 45
 
     def play(self, agenda: Any, record: Any) -> None:
         def counted(trials: Any, events: Any) -> None:
