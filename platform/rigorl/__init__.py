@@ -21,8 +21,9 @@ Read the house from the ground up; a file imports only from lines above its own.
     experiment  the story: tune, examine, judge
     estimate    what the story will cost
     report      verdict -> page
-    figures     curves -> pictures
+    figures     curves, candidates -> figures
     outside     one room for each foreign system
+    pictures    what a study looks like
     arguments   the words of the command line
     opening     what these words open
     telling     what is told in the end

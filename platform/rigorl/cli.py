@@ -119,6 +119,7 @@ def _play(args: argparse.Namespace, spec: Experiment, journal: SqlJournal, lines
             mirror = opening.mirror(args, journal, spec)
             cluster = opening.cluster(args, spec)
             verdict = experiment.run(spec, cluster, journal, optuna_ask.ask)
+        verdict = telling.weighed(spec, verdict, journal)
         status = "FAILED" if _failed(verdict) else "FINISHED"
         shown, scales = telling.pages(spec, verdict, journal), ends(verdict.scales)
     finally:
@@ -134,7 +135,7 @@ def show(args: argparse.Namespace) -> int:
     """Print the verdict as far as it can be given."""
     spec = yaml_file.read(args.spec, args.set)
     with closing(opening.known_journal(args)) as journal:
-        verdict = experiment.verdict(spec, journal)
+        verdict = telling.weighed(spec, experiment.verdict(spec, journal), journal)
         if args.html:
             _write(args.html, telling.page(spec, verdict, journal))
         if args.ledger:

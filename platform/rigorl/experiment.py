@@ -20,7 +20,7 @@ from rigorl.errors import StorageError
 from rigorl.plan import Agenda
 from rigorl.search import NEWBORN, Standing
 from rigorl.spec import Experiment
-from rigorl.stories import Ask, Config, Found, orphans, searches, stories
+from rigorl.stories import Ask, Config, Found, orphans, searches, stories, told
 from rigorl.tables import Table, table
 from rigorl.trial import Bundle, Event, Report, Start, Trial
 
@@ -108,12 +108,7 @@ def codes(spec: Experiment) -> dict[str, str]:
 
 def verdict(spec: Experiment, journal: Journal) -> Verdict:
     """Return the verdict as far as it can be given from what was played so far."""
-    found = Found()
-    for story in stories(spec, found, journal, None):
-        for wave in story.waves:
-            if any(trial.phase == "tune" for bundle in wave for trial in bundle.trials):
-                break  # the arm's choice is still open
-    return _judge(spec, found, journal, settled=False)
+    return _judge(spec, told(spec, journal), journal, settled=False)
 
 
 def left(spec: Experiment, journal: Journal) -> dict[str, list[Bundle]]:

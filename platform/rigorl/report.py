@@ -36,6 +36,7 @@ def markdown(verdict: Verdict) -> str:
     parts += [_list("Compared", map(_pair, verdict.pairs))]
     if any(arm.tuning for arm in verdict.arms.values()):
         parts.append(_tunings(verdict))
+    parts += _importances(verdict)
     chosen = {name: arm.config for name, arm in verdict.arms.items() if arm.config}
     parts.append(_list("Chosen on tuning seeds", [f"{n}: {_config(c)}" for n, c in chosen.items()]))
     parts.append(_list("Failed", failures(verdict)))
@@ -158,6 +159,24 @@ def _front(name: str, front: Front) -> str:
         rows.append(["chosen, on test seeds", *map(number, front.test.values()), ""])
     names = [what.replace("_", " ") for what in front.candidates[0].tuned]
     return table(["nobody beats it", *names, "candidate"], rows)
+
+
+def _importances(verdict: Verdict) -> Iterable[str]:
+    """Yield a table of shares, where an arm has any, and what is not said."""
+    found = {name: arm.importance for name, arm in verdict.arms.items() if arm.importance}
+    methods = list(dict.fromkeys(m for one in found.values() for m in one.shares))
+    rows = [
+        [name, dimension, *(_share(one.shares.get(m, {}).get(dimension)) for m in methods)]
+        for name, one in found.items()
+        for dimension in dict.fromkeys(d for shares in one.shares.values() for d in shares)
+    ]
+    if rows:
+        yield table(["search", "what mattered", *methods], rows)
+    yield _list("Importance", [f"{n}: {one.note}" for n, one in found.items() if one.note])
+
+
+def _share(share: float | None) -> str:
+    return "-" if share is None else f"{share:.0%}"
 
 
 def _window(name: str) -> str:

@@ -8,8 +8,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from msgspec.structs import replace
+
 from rigorl import checkpoint, ledger, plan, report, why
-from rigorl.analysis.curves import Curve
 from rigorl.analysis.verdict import Verdict
 from rigorl.checklist import Item, checklist
 from rigorl.checkpoint import Store
@@ -19,23 +20,51 @@ from rigorl.outside import live
 from rigorl.outside.journal import SqlJournal, State, hosts
 from rigorl.outside.provenance import software
 from rigorl.spec import Experiment
+from rigorl.stories import told
+
+
+def weighed(spec: Experiment, verdict: Verdict, journal: SqlJournal) -> Verdict:
+    """Return *verdict* with what mattered to each arm that searched."""
+    found = told(spec, journal).hunts
+    if not found:
+        return verdict
+    from rigorl.outside.importance import importance  # noqa: PLC0415  it loads scikit-learn
+
+    arms = dict(verdict.arms)
+    for name, hunts in found.items():
+        how = spec.arms[name].search
+        assert how is not None  # noqa: S101
+        outcomes = [outcome for hunt in hunts for outcome in hunt]
+        arms[name] = replace(arms[name], importance=importance(how.space, outcomes))
+    return replace(verdict, arms=arms)
 
 
 def pages(spec: Experiment, verdict: Verdict, journal: SqlJournal) -> dict[str, str]:
-    """Return what is kept with the study: the verdict for people and machines, its picture."""
+    """Return what is kept with the study: the verdict for people and machines, its pictures."""
+    from rigorl import pictures  # noqa: PLC0415  it loads Plotly and pandas
+
+    seen = pictures.pictures(spec, verdict, journal)
     return {
         "verdict.md": report.markdown(verdict),
         "verdict.json": report.as_json(verdict),
-        "report.html": page(spec, verdict, journal),
+        "report.html": _page(spec, verdict, journal, pictures.fragments(seen)),
         "experiment.json": report.as_json(spec),
+        **pictures.files(spec, seen, journal),
     }
 
 
 def page(spec: Experiment, verdict: Verdict, journal: SqlJournal) -> str:
     """Return all of it as HTML: verdict, pictures, checklist, ledger."""
+    from rigorl import pictures  # noqa: PLC0415
+
+    seen = pictures.fragments(pictures.pictures(spec, verdict, journal))
+    return _page(spec, verdict, journal, seen)
+
+
+def _page(spec: Experiment, verdict: Verdict, journal: SqlJournal, seen: Sequence[str]) -> str:
     items = checked(spec, verdict, journal)
     spent = ledger.page(ledger.ledger(spec, journal.states(spec.name)))
-    return report.html(verdict, figures(spec, verdict, journal), [report.checklist(items), spent])
+    return report.html(verdict, seen, [report.checklist(items), spent])
 
 
 def checked(spec: Experiment, verdict: Verdict, journal: SqlJournal) -> list[Item]:
@@ -44,23 +73,6 @@ def checked(spec: Experiment, verdict: Verdict, journal: SqlJournal) -> list[Ite
         f"{host}: {number} attempts" for host, number in hosts(journal.database, spec.name).items()
     ]
     return checklist(spec, verdict, software(), played)
-
-
-def figures(spec: Experiment, verdict: Verdict, journal: SqlJournal) -> list[str]:
-    """Return the learning curves of the test trials, as far as they were played."""
-    chosen = {name: arm.config for name, arm in verdict.arms.items() if arm.config is not None}
-    ours = [t for arm in chosen for t in plan.trials(spec, arm, "test", chosen, spec.seeds.test)]
-    reports = journal.reports({trial.id for trial in ours})
-    curves: dict[str, list[Curve]] = {}
-    for trial in ours:
-        if trial.id in reports:
-            curves.setdefault(trial.arm, []).append(Curve.of(trial, reports[trial.id]))
-    if not curves:
-        return []
-    from rigorl.figures.curves import learning_curves  # noqa: PLC0415  it loads Plotly
-
-    figure = learning_curves(spec, curves)
-    return [str(figure.to_html(full_html=False, include_plotlyjs=True))]
 
 
 def status(name: str, journal: SqlJournal) -> dict[str, Any]:

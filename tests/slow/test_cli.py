@@ -41,7 +41,8 @@ def test_a_run_is_shown_in_mlflow_and_as_a_page(place: Path) -> None:
     assert "rigorl ui" in done.stderr
     assert "# small" in done.stdout
     assert (place / ".rigorl" / "mlflow.db").exists()
-    assert list((place / ".rigorl" / "mlflow").rglob("verdict.md"))
+    for shown in ("verdict.md", "report.html", "exams.csv", "figures/tuned-candidates.json"):
+        assert list((place / ".rigorl" / "mlflow").rglob(shown)), shown
     page = rigorl(place, "report", "small.yaml", "--html", "page.html")
     assert page.returncode == 0, page.stderr
     assert "plotly" in (place / "page.html").read_text()

@@ -114,7 +114,7 @@ def mirror(uri: str, journal: SqlJournal, spec: Experiment, status: str = "FINIS
     """Show all there is. Files lie beside the journal, so that a place has one home only."""
     place = Path(str(journal.database.url.database)).parent / "files"
     shown = Mirror(uri, place.as_uri() if uri.startswith("sqlite") else None, journal, spec)
-    shown.start().finish(status, {"verdict.md": "# yes"})
+    shown.start().finish(status, {"verdict.md": "# yes", "figures/tests.json": "{}"})
     return shown
 
 
@@ -204,7 +204,8 @@ def test_a_search_is_shown_as_study_candidates_and_trials(
     assert all(r.info.status == statuses[r.data.tags["state"]] for r in (*groups, *trials))
     assert all(0 < r.info.start_time <= r.info.end_time for r in found.values())
     client = MlflowClient(tracking_uri=uri)
-    assert [f.path for f in client.list_artifacts(study.info.run_id)] == ["verdict.md"]
+    files = [f.path for f in client.list_artifacts(study.info.run_id)]
+    assert files == ["figures", "verdict.md"]
     assert provenance().items() <= study.data.tags.items()
     exam = next(r for r in trials if r.data.tags["phase"] == "test")
     assert {"continual/acc", "continual/min_acc", "continual/wf10"} <= exam.data.metrics.keys()

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from rigorl.analysis import care, statistics
 from rigorl.analysis.curves import Curve, final_ST, last, normalise
+from rigorl.analysis.importance import Importance
 from rigorl.analysis.scale import Scale, ends, measure
 from rigorl.analysis.statistics import Estimate, iqms, means
 from rigorl.analysis.tuning import Hunt, Repeats, Tuning, repeats, tuning
@@ -67,6 +68,8 @@ class ArmVerdict(Struct, frozen=True, kw_only=True):
     """What its search found; None without one, or while there is no winner."""
     repeats: Repeats | None = None
     """What its searches found, where it searched more than once; else None."""
+    importance: Importance | None = None
+    """Which dimensions mattered; `judge` does not know, the front door says (`telling.weighed`)."""
 
 
 class Pair(Struct, frozen=True, kw_only=True):

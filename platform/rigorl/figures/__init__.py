@@ -1,1 +1,1 @@
-"""Curves -> pictures. Pure: arrays in, a Plotly figure out."""
+"""Curves and candidates -> figures. Pure: arrays or a table in, a Plotly figure out."""

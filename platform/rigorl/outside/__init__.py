@@ -7,7 +7,9 @@ read, tested and trusted without Ray, MLflow, Optuna or a database.
     in_process     a cluster of one, and a journal that forgets
     bucket         what trials keep, in an object store: pyarrow
     journal        the truth: SQLAlchemy
-    optuna_ask     what a search tries next
+    optuna_ask     what a search tries next: Optuna
+    importance     which dimensions of a search mattered: Optuna
+    frames         what a study earned, exam by exam, as a table: pandas
     on_ray         a cluster: Ray
     rllib          any RLlib algorithm as an agent
     mlflow_mirror  the journal, shown in MLflow: what, when, and how it ended
