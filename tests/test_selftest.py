@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from conftest import tiny
-from rigorl import experiment, report
+from rigorl import accounts, experiment
 from rigorl.outside import optuna_ask, yaml_file
 from rigorl.outside.in_process import InProcess
 from rigorl.outside.journal import SqlJournal, export_study
@@ -55,7 +55,7 @@ def test_a_case_that_killed_nobody_is_no_success() -> None:
 
 def test_the_table_adds_up() -> None:
     results = [Result(SHORT[0], 2, 0, 1, 0, 3.0), Result(Case("learn", 1, 1, RAY), 3, 4, 0, 5, 1.0)]
-    page = report.crashes(results)
+    page = accounts.crashes(results)
     assert "5 faults injected: 4 lost, 1 doubled, 5 diverged" in page
     assert page.count("FAIL") == 2
     assert "| learn                 | worker |" in page

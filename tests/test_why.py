@@ -10,7 +10,7 @@ import msgspec
 import pytest
 
 from conftest import TINY, tiny
-from rigorl import experiment, plan, report, why
+from rigorl import accounts, experiment, plan, why
 from rigorl.outside import optuna_ask
 from rigorl.outside.in_process import InProcess
 from rigorl.outside.journal import SqlJournal, lease, whys
@@ -80,7 +80,7 @@ def test_troubles_are_told_in_their_order_with_the_attempt_and_its_host(
             host="node-3",
         )
     ]
-    page = report.whys({"tiny": {"driver": "", "trials": told(spec, journal)}})
+    page = accounts.whys({"tiny": {"driver": "", "trials": told(spec, journal)}})
     assert "- seeker, test, seed 0: troubled, attempt 3 on node-3: it plays again" in page
     assert page.index("its node node-1 was lost") < page.index("out of memory")
 
@@ -174,7 +174,7 @@ def test_of_a_study_that_is_done_or_pruned_nothing_is_said(
     experiment.run(spec, InProcess(), journal, optuna_ask.ask)
     assert any(not state.finished for state in journal.states("tiny")), "one was pruned"
     assert told(spec, journal) == []
-    page = report.whys({"tiny": {"driver": "", "trials": []}})
+    page = accounts.whys({"tiny": {"driver": "", "trials": []}})
     assert "nothing waits, and nothing was in trouble" in page
 
 
@@ -240,7 +240,7 @@ def test_trials_that_differ_in_the_seed_only_stand_together() -> None:
     more = Why("a", "test", None, 4, "waits", "for the search, which chooses its settings")
     trouble = Why("b", "test", 0, 1, "failed", "x", ("y", "y"), 3, "node-1")
     known: dict[str, Any] = {"driver": "its driver died", "trials": [*alike, more, trouble]}
-    lines = report.whys({"tiny": known}).splitlines()
+    lines = accounts.whys({"tiny": known}).splitlines()
     assert lines[2] == "its driver died"
     assert lines[4:] == [
         "- a, test, seed 0, 1, 2: waits: waits for 1 GPU",

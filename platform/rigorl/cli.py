@@ -16,6 +16,7 @@ from typing import TextIO
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # one trial, one core; read when torch loads
 
 from rigorl import (
+    accounts,
     arguments,
     contract,
     crash,
@@ -164,7 +165,7 @@ def status(args: argparse.Namespace) -> int:
         told = {name: found[name] | ({"why": whys[name]} if whys else {}) for name in found}
         _print(report.as_json(told))
     else:
-        _print(report.status(found) + (f"\n{report.whys(whys)}" if whys else ""))
+        _print(accounts.status(found) + (f"\n{accounts.whys(whys)}" if whys else ""))
     return DONE
 
 
@@ -231,7 +232,7 @@ def agents(args: argparse.Namespace) -> int:
     """Print the algorithms of the house and their settings."""
     names = [args.name] if args.name else contract.house_agents()
     found = {name: contract.settings(name) for name in names}
-    pages = [report.settings(name, about) for name, about in found.items()]
+    pages = [accounts.settings(name, about) for name, about in found.items()]
     _print(report.as_json(found) if args.json else "\n\n".join(pages))
     return DONE
 

@@ -6,7 +6,7 @@ import os
 import sys
 from collections.abc import Generator
 
-from rigorl import opening, report
+from rigorl import accounts, opening, report
 from rigorl.outside.selftest import selftest
 
 DONE, FAILED = 0, 1
@@ -46,7 +46,7 @@ def die_and_go_on(args: argparse.Namespace) -> Generator[str, None, int]:
         case, end = result.case, "ok" if result.ok else "FAILED"
         log.warning("%s (%s killed %d times): %s", case.point, case.victim, result.faults, end)
     found = [{**result._asdict(), "victim": result.case.victim} for result in results]
-    yield report.as_json(found) if args.json else report.crashes(results)
+    yield report.as_json(found) if args.json else accounts.crashes(results)
     return DONE if all(result.ok for result in results) else FAILED
 
 

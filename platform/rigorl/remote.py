@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 
-from rigorl import following, opening, report, telling
+from rigorl import accounts, following, opening, report, telling
 from rigorl.errors import (
     IncompleteResults,
     JobError,
@@ -269,7 +269,7 @@ def status(args: argparse.Namespace) -> Talk:
     if not known:
         yield f"{study}: the cluster knows no job of it"
     if found:
-        yield report.status(found) + (f"\n{report.whys(whys)}" if whys else "")
+        yield accounts.status(found) + (f"\n{accounts.whys(whys)}" if whys else "")
     elif args.why:
         log.warning("why trials wait is in the journal: say where with --journal or --home")
     return DONE

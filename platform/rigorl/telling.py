@@ -10,7 +10,7 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from rigorl import checkpoint, ledger, plan, report, why
+from rigorl import accounts, checkpoint, ledger, plan, report, why
 from rigorl.analysis.verdict import Verdict
 from rigorl.checklist import Item, checklist
 from rigorl.checkpoint import Store
@@ -124,7 +124,7 @@ def resumed(spec: Experiment, journal: SqlJournal, store: Store) -> str:
         f"task {s.stage + 1} of {len(s.trial.tasks)}, last seen at step {s.step:,}"
         for s in open_
     }
-    return report.resumed(
+    return accounts.resumed(
         kept=sum(state.finished for state in states),
         continued=[line for id_, line in lines.items() if id_ in saved],
         anew=[line for id_, line in lines.items() if id_ not in saved],

@@ -15,7 +15,7 @@ from pathlib import Path
 from helpers import crashes
 from helpers.crashes import LOCAL
 from helpers.postgres import Postgres
-from rigorl import report
+from rigorl import accounts
 from rigorl.outside.selftest import RAY, Bench, Case, Result
 
 POINTS = {
@@ -104,7 +104,7 @@ def main() -> int:
                 print(f"{i + 1}/{len(attempts)}", *result, file=sys.stderr, flush=True)
         finally:
             server.stop()
-    print(report.crashes(summed(results)))
+    print(accounts.crashes(summed(results)))
     return int(any(result.lost or result.doubled or result.diverged for result in results))
 
 
