@@ -294,9 +294,9 @@ def test_children_take_after_the_best_of_all_generations(sampler: Any) -> None:
     assert parents <= {0.1, 0.2, 0.3, 0.4}
 
 
-def heirs(sampler: Any, points: list[tuple[float, float]]) -> set[int]:
+def heirs(sampler: Any, points: list[tuple[float, float]], size: int = 4) -> set[int]:
     """Return whose values children have, if candidate n, at points[n], is n / 100 throughout."""
-    asking = how(sampler=sampler, generation=4, maximise=("score", "updates"))
+    asking = how(sampler=sampler, generation=size, maximise=("score", "updates"))
     told = [outcome(point, config=dict.fromkeys(SPACE, n / 100)) for n, point in enumerate(points)]
     children = [optuna_ask.ask(asking, len(points) + n, told) for n in range(30)]
     known = {n / 100: n for n in range(len(points))}
@@ -317,5 +317,5 @@ def test_who_was_not_chosen_once_does_not_come_back() -> None:
 
 def test_all_children_of_a_generation_have_the_same_parents() -> None:
     """NSGA-III draws lots among those that are equally good: for all of a generation at once."""
-    points = [(float(n), 7.0 - n) for n in range(8)]
-    assert len(heirs("nsga3", points)) == 4
+    points = [(float(n), 15.0 - n) for n in range(16)]
+    assert len(heirs("nsga3", points, size=8)) == 8
