@@ -8,6 +8,7 @@ read, tested and trusted without Ray, MLflow, Optuna or a database.
     bucket         what trials keep, in an object store: pyarrow
     journal        the truth: SQLAlchemy
     optuna_ask     what a search tries next
+    cmaes_ask      likewise, by CMA-ES: cmaes
     on_ray         a cluster: Ray
     rllib          any RLlib algorithm as an agent
     mlflow_mirror  the journal, shown in MLflow: what, when, and how it ended

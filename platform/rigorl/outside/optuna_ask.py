@@ -2,15 +2,19 @@
 
 A pure function of the search, the number asked for and what earlier generations were worth:
 each question goes to a fresh sampler with a seed of its own. Nothing is kept between two
-questions, so there is no study to be locked, restored or left with trials that run for ever.
+questions but what was worked out already, so there is no study to be locked, restored or left
+with trials that run for ever. What is not Optuna's is asked from here: CMA-ES and evolution.
 """
 
 import math
 import warnings
+from collections import Counter
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from itertools import islice
 from typing import Any
 
+import numpy as np
 import optuna
 from optuna.distributions import (
     BaseDistribution,
@@ -20,10 +24,12 @@ from optuna.distributions import (
 )
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
+from rigorl import evolution
 from rigorl.errors import SpecError
+from rigorl.outside import cmaes_ask
 from rigorl.search import Outcome
 from rigorl.searches import Search
-from rigorl.seeds import integer
+from rigorl.seeds import integer, stream
 from rigorl.space import Choice, Integer, Over, Real, Space, counts, fits, grid, ordered, reduced
 
 Config = Mapping[str, Any]
@@ -32,6 +38,10 @@ STATES = {
     "pruned": TrialState.PRUNED,
     "failed": TrialState.FAIL,
 }
+REMEMBERED = 10_000
+"""So many outcomes are kept in Optuna's words, for the next question."""
+AT_RANDOM = 1 / 3
+NO_RUNG = -1
 TRIES = 100
 """So often a candidate that breaks a law is drawn again."""
 optuna.logging.set_verbosity(optuna.logging.WARNING)
@@ -60,11 +70,30 @@ def _drawn(search: Search, number: int) -> int:
 
 
 def _suggest(search: Search, number: int, told: Sequence[Outcome], again: int) -> Config:
+    if search.sampler == "cmaes":
+        return cmaes_ask.sampled(search, number, told, again)
+    if search.sampler == "dehb":
+        return evolution.bred(search, number, told, again)
     study = optuna.create_study(direction="maximize", sampler=_sampler(search, number, again))
     if search.sampler == "qmc":
         return _point(study, search.space, _drawn(search, number) + again * search.candidates)
-    study.add_trials([_told(o, search.space) for o in told if fits(search.space, o.config)])
+    rung = _modelled(search, number, told) if search.sampler == "bohb" else None
+    trials = (_told(_Same(outcome), _Same(search.space), rung) for outcome in told)
+    study.add_trials([trial for trial in trials if trial])
     return _values(study.ask(), search.space)
+
+
+def _modelled(search: Search, number: int, told: Sequence[Outcome]) -> int:
+    """Return the rung at which BOHB models what candidates are worth; one below: by chance.
+
+    After Falkner, Klein, Hutter (ICML 2018): the last one that enough have reached, but a third
+    of the candidates are drawn at random. The model is Optuna's.
+    """
+    rng = np.random.default_rng(stream(search.seed, "bohb", number))
+    able = [o for o in told if o.state != "failed" and fits(search.space, o.config)]
+    reached = Counter(rung for outcome in able for rung in _finite(outcome))
+    enough = (rung for rung, count in reached.items() if count >= len(search.space) + 2)
+    return NO_RUNG if rng.random() < AT_RANDOM else max(enough, default=NO_RUNG)
 
 
 def _point(study: optuna.Study, space: Space, n: int) -> Config:
@@ -133,13 +162,58 @@ def _suggested(trial: optuna.Trial, name: str, over: Over) -> Any:
             return trial.suggest_categorical(name, of)
 
 
-def _told(outcome: Outcome, space: Space) -> FrozenTrial:
-    """Return *outcome* in Optuna's words."""
-    finite = {rung: v for rung, v in outcome.values.items() if math.isfinite(v)}
+class _Same:
+    """A value that is looked at once, and then known by where it lies."""
+
+    def __init__(self, value: Any) -> None:
+        self.value = value
+
+    def __hash__(self) -> int:
+        return id(self.value)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Same) and self.value is other.value
+
+
+@lru_cache(maxsize=REMEMBERED)
+def _told(outcome: _Same, space: _Same, rung: int | None) -> FrozenTrial | None:
+    """Return an outcome in Optuna's words, if it is of the space.
+
+    As what it came to at *rung*, if one is given: nothing, if it did not come there.
+    """
+    config = outcome.value.config
+    if not fits(space.value, config):
+        return None
+    if rung is None:
+        trial = _as_it_ended(outcome.value, config, _known(space))
+    elif outcome.value.state == "failed" or rung not in _finite(outcome.value):
+        return None
+    else:
+        trial = create_trial(
+            value=outcome.value.values[rung],
+            params=dict(config),
+            distributions={name: _known(space)[name] for name in config},
+        )
+    trial.__deepcopy__ = lambda _: trial  # Optuna copies what it is told, for half of its time
+    return trial
+
+
+def _as_it_ended(
+    outcome: Outcome, config: Config, known: Mapping[str, BaseDistribution]
+) -> FrozenTrial:
     return create_trial(
         state=STATES[outcome.state],
         value=outcome.value if outcome.state == "finished" else None,
-        params=dict(outcome.config),
-        distributions=distributions({name: space[name] for name in outcome.config}),
-        intermediate_values=finite,
+        params=dict(config),
+        distributions={name: known[name] for name in config},
+        intermediate_values=_finite(outcome),
     )
+
+
+@lru_cache(maxsize=REMEMBERED)
+def _known(space: _Same) -> dict[str, BaseDistribution]:
+    return distributions(space.value)
+
+
+def _finite(outcome: Outcome) -> dict[int, float]:
+    return {rung: v for rung, v in outcome.values.items() if math.isfinite(v)}
