@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from msgspec import Meta, Struct
 
 from rigorl.errors import SpecError
-from rigorl.space import Space, check, fits, grid, holds, names_of
+from rigorl.space import Choice, Space, check, fits, grid, holds, names_of
 
 Count = Annotated[int, Meta(gt=0)]
 Share = Annotated[float, Meta(gt=0, lt=1)]
@@ -47,7 +47,9 @@ class Prune(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         return 1 / self.eta if self.kind == "asha" else self.keep
 
 
-Sampler = Literal["tpe", "random", "grid", "gp", "cmaes", "qmc", "nsga2", "nsga3", "motpe"]
+Sampler = Literal[
+    "tpe", "random", "grid", "gp", "cmaes", "qmc", "bohb", "dehb", "nsga2", "nsga3", "motpe"
+]
 OF_MANY = ("nsga2", "nsga3", "motpe")
 """Samplers that are for several objectives; of the others, those of `OF_ANY` take them too."""
 OF_ANY = ("tpe", "random", "grid", "gp", "qmc")
@@ -73,6 +75,8 @@ class Measure(Struct, frozen=True, kw_only=True):
 
 
 BY_SCORE = Measure()
+POPULATION = 4
+"""The fewest candidates of which CMA-ES learns anything."""
 
 
 class Search(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -134,6 +138,14 @@ class Search(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
             )
         if self.sampler == "grid":
             self._check_grid()
+        if self.sampler == "cmaes":
+            self._check_cmaes()
+        if self.sampler in ("bohb", "dehb") and (not self.prune or self.prune.kind != "hyperband"):
+            raise ValueError(
+                f"{self.sampler} must have `prune: {{kind: hyperband}}`, for it learns from where "
+                f"that stops candidates, but has {self.prune.kind if self.prune else 'none'}; "
+                "write it, or choose `sampler: tpe`"
+            )
 
     def _check_law(self, law: str) -> None:
         names = names_of(law)
@@ -142,6 +154,20 @@ class Search(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
                 f"a constraint must compare dimensions of the space, but {law!r} names "
                 f"{', '.join(sorted(names - self.space.keys())) or 'none'}; the space has "
                 f"{', '.join(self.space)}"
+            )
+
+    def _check_cmaes(self) -> None:
+        for name, over in self.space.items():
+            if isinstance(over, Choice) or over.when:
+                raise ValueError(
+                    "cmaes must have numbers that always count, but "
+                    f"{name} {'hangs on another' if over.when else 'is a choice'}; "
+                    "write it as a number, or choose `sampler: tpe`"
+                )
+        if self.generation < POPULATION:
+            raise ValueError(
+                f"generation must be at least {POPULATION} with cmaes, whose population it is, but "
+                f"is {self.generation}; raise it"
             )
 
     def _check_grid(self) -> None:

@@ -8,6 +8,7 @@ read, tested and trusted without Ray, MLflow, Optuna or a database.
     bucket         what trials keep, in an object store: pyarrow
     journal        the truth: SQLAlchemy
     optuna_ask     what a search tries next: Optuna
+    cmaes_ask      likewise, by CMA-ES: cmaes
     importance     which dimensions of a search mattered: Optuna
     frames         what a study earned, exam by exam, as a table: pandas
     on_ray         a cluster: Ray
