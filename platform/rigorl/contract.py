@@ -24,12 +24,14 @@ HOUSE = "rigorl.agents."
 POLICY = "policy.json"
 PLAYING = (
     "seeds.py",
+    "schedules.py",
     "spec.py",
     "convert.py",
     "trial.py",
     "search.py",
     "contract.py",
     "examining.py",
+    "switching.py",
     "run.py",
     "lockstep.py",
     "tasks/**/*.py",

@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal
 from msgspec import Meta, Struct
 
 from rigorl.resources import ExamSpec, Needs, PlacementSpec, needs
+from rigorl.schedules import Change, check
 from rigorl.searches import Search
 from rigorl.seeds import SeedPlan
 
@@ -29,6 +30,11 @@ class AgentSpec(Spec, frozen=True):
 
     name: str
     config: dict[str, Any] = {}
+    schedule: tuple[Change, ...] = ()
+    """What is set anew while it learns; steps count from the beginning of the trial."""
+
+    def __post_init__(self) -> None:
+        check(self.schedule)
 
 
 Physics = dict[str, float | tuple[float, ...] | dict[str, float]]
