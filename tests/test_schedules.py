@@ -77,13 +77,13 @@ def test_a_trial_without_a_schedule_keeps_its_name_and_one_with_it_has_another()
 
 def test_settings_change_at_the_first_safe_yield_that_has_come_so_far() -> None:
     plain, fast = told(changing()), told(changing((15, {"rate": FAST})))
-    assert saved(plain) == [(0, 0 + 0)] or saved(plain) == [(1, 0), (2, 0)]
+    assert saved(plain) == [(1, 0), (2, 0)]
     assert saved(fast) == [(0, 16), (1, 0), (2, 0)], "step 15 is not safe"
     assert encoded(fast)[:1] == [
         msgspec.msgpack.encode(replace(r, trial=changing((15, {"rate": FAST})).id))
         for r in reports(plain)[:1]
     ]
-    assert values(fast)[1] < 0.1 < values(plain)[1]
+    assert values(fast)[1] < 0.2 < values(plain)[1]
 
 
 def test_steps_of_a_schedule_count_over_all_tasks() -> None:
@@ -91,9 +91,15 @@ def test_steps_of_a_schedule_count_over_all_tasks() -> None:
     assert saved(events) == [(1, 0), (1, 16), (2, 0)]
     run = Run(changing((40, {"rate": 0.5}), (55, {"rate": 0.6})), Alone())
     seen = [(e.stage, e.step, run.settings["rate"]) for e in run if isinstance(e, Beat)]
-    assert [rate for *_, rate in seen if _[0] == 0 and _[1]] == [SLOW] * 38
-    assert {rate for stage, step, rate in seen if stage == 1 and 0 < step <= 15} == {0.5}
-    assert {rate for stage, step, rate in seen if stage == 1 and step > 16} == {0.6}
+    rates = {(stage, step // 17): rate for stage, step, rate in seen if stage < 2 and step}
+    assert rates == {
+        (0, 0): SLOW,
+        (0, 1): SLOW,
+        (0, 2): SLOW,
+        (1, 0): 0.5,
+        (1, 1): 0.6,
+        (1, 2): 0.6,
+    }
 
 
 @pytest.mark.parametrize("cut", [3, 17, 18, 19, 20, 27, 28, 40, 44, 45, 46, 60])

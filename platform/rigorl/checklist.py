@@ -11,6 +11,7 @@ from typing import Any
 from msgspec import Struct
 
 from rigorl.analysis.verdict import Verdict
+from rigorl.schedules import said
 from rigorl.searches import Search
 from rigorl.space import Choice, Over
 from rigorl.spec import Experiment
@@ -76,10 +77,12 @@ def _methods(searches: Mapping[str, Search], software: Mapping[str, str]) -> Ite
     version = f"rigorl {software.get('rigorl', '')} with Optuna {software.get('optuna', '')}"
     for arm, search in searches.items():
         early = f", pruned ({search.prune.keep:g} go on)" if search.prune else ""
-        yield (
-            f"{arm}: {search.sampler} of {version}, search seed {search.seed}, generations of "
-            f"{search.generation}{early}"
-        )
+        how = f"generations of {search.generation}{early}"
+        if search.is_population:
+            how = (
+                f"a population of {search.candidates} that changes every {search.every or 1} exams"
+            )
+        yield f"{arm}: {search.sampler} of {version}, search seed {search.seed}, {how}"
 
 
 def _spaces(searches: Mapping[str, Search]) -> Iterator[str]:
@@ -139,7 +142,9 @@ def _chosen(verdict: Verdict, searches: Mapping[str, Search]) -> Iterator[str]:
     for arm in searches:
         config: Mapping[str, Any] | None = verdict.arms[arm].config
         told = (
-            "no winner yet" if config is None else ", ".join(f"{k} {v}" for k, v in config.items())
+            "no winner yet"
+            if config is None
+            else ", ".join(f"{name} {value}" for name, value in said(config).items())
         )
         yield f"{arm}: {told}"
 

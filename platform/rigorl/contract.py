@@ -15,6 +15,7 @@ import msgspec
 
 from rigorl.convert import convert
 from rigorl.errors import SpecError, UnknownAgent, nearest
+from rigorl.schedules import at
 from rigorl.space import Choice
 from rigorl.spec import AgentSpec, Arm, Experiment
 from rigorl.tasks.envs import try_out, world_spec
@@ -226,20 +227,43 @@ def check(spec: Experiment) -> list[str]:
     world = replace(world, gpus=spec.budget.gpus, crew=spec.placement.crew.size)
     try_out(spec.tasks)
     for name, arm in spec.arms.items():
-        at = f"$.arms.{name}"
+        there = f"$.arms.{name}"
         try:
             configure(arm.agent)
             make(arm.agent, replace(world, given=arm.after is not None), seed=0)
         except SpecError as error:
-            raise error.below(f"{at}.agent") from error
+            raise error.below(f"{there}.agent") from error
         for config, where in _corners(arm):
             try:
                 configure(AgentSpec(name=arm.agent.name, config={**arm.agent.config, **config}))
             except SpecError as error:
-                raise SpecError(error.message, f"{at}.search.space.{where}") from error
+                raise SpecError(error.message, f"{there}.search.space.{where}") from error
+        _check_flight(arm, there)
         if "." in arm.agent.name:
             remarks.append(f"arm {name!r} imports and runs the module {arm.agent.name}")
     return remarks
+
+
+def _check_flight(arm: Arm, there: str) -> None:
+    """Refuse to change, while an agent learns, what cannot change then."""
+    agent, space = arm.agent, arm.search.space if arm.search and arm.search.is_population else {}
+    asked = [(name, f"{there}.search.space.{name}") for name in space]
+    changes = [(f"{there}.agent.schedule[{i}]", *part) for i, part in enumerate(agent.schedule)]
+    asked += [(name, where) for where, _, change in changes for name in change]
+    safe: frozenset[str] = getattr(find(agent.name), "IN_FLIGHT", frozenset())
+    for name, where in asked:
+        if name not in safe:
+            raise SpecError(
+                f"what changes in flight must be what the agent can change then, but {name} of "
+                f"{agent.name} is not; it can change {', '.join(sorted(safe)) or 'nothing'}",
+                where,
+            )
+    for where, step, _ in changes:
+        try:
+            settings = at(agent.config, agent.schedule, step)
+            configure(AgentSpec(name=agent.name, config=settings))
+        except SpecError as error:
+            raise SpecError(error.message, where) from error
 
 
 def _corners(arm: Arm) -> Iterator[tuple[dict[str, Any], str]]:

@@ -157,6 +157,7 @@ def _numbers(spec: Experiment, arm: str, found: Found, known: Mapping[str, Stand
                 whole=len(spec.tasks) * spec.budget.steps * len(spec.seeds.tune),
                 scores_CS=np.array([o.by_seed for o in outcomes if o.state == "finished"]),
                 test_S=np.array(test if len(test) == len(exams) else []),
+                akin=how.is_population,
             )
         )
     return hunts

@@ -5,10 +5,14 @@ from typing import Annotated, Any, Literal
 
 from msgspec import Meta, Struct
 
-from rigorl.space import Space, check, fits, grid, holds, names_of
+from rigorl.schedules import SCHEDULE
+from rigorl.space import Choice, Space, check, fits, grid, holds, names_of
 
 Count = Annotated[int, Meta(gt=0)]
 Share = Annotated[float, Meta(gt=0, lt=1)]
+GENERATION = 4
+FEWEST = 4
+"""Members of a population."""
 
 
 class Prune(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -34,7 +38,8 @@ class Prune(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         return 1 / self.eta if self.kind == "asha" else self.keep
 
 
-Sampler = Literal["tpe", "random", "grid", "gp", "cmaes", "qmc"]
+Sampler = Literal["tpe", "random", "grid", "gp", "cmaes", "qmc", "pbt", "pb2"]
+POPULATIONS = ("pbt", "pb2")
 
 
 class Search(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -44,18 +49,27 @@ class Search(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     sampler in order, so the same search proposes the same candidates on any machine. The
     arm's own configuration is always the first candidate; those of `enqueue` are the next,
     with the arm's own values where they are silent. No other candidate breaks a law of
-    `constraints`. It is all done `repeats` times, from `seed`, `seed` + 1, ..., each with a winner.
+    `constraints`. The candidates of pbt and pb2 are a population: every so many rungs, the worst
+    go on as the best, with other settings. It is all done `repeats` times, from `seed`,
+    `seed` + 1, ..., each with a winner.
     """
 
     space: Annotated[Space, Meta(min_length=1)]
     candidates: Count
     sampler: Sampler = "tpe"
-    generation: Count = 4
+    generation: Count = GENERATION
     seed: int = 0
     repeats: Count = 1
     prune: Prune | None = None
     enqueue: tuple[dict[str, Any], ...] = ()
     constraints: tuple[str, ...] = ()
+    every: Count | None = None
+    """Rungs from one such change of a population to the next; 1."""
+
+    @property
+    def is_population(self) -> bool:
+        """Whether what it chooses are schedules: settings that change while an agent learns."""
+        return self.sampler in POPULATIONS
 
     def __post_init__(self) -> None:
         check(self.space)
@@ -75,6 +89,45 @@ class Search(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
             )
         if self.sampler == "grid":
             self._check_grid()
+        if self.is_population:
+            self._check_population()
+        elif self.every is not None:
+            raise ValueError(
+                f"every is for populations, but the sampler is {self.sampler}; drop it, or take "
+                "pbt or pb2"
+            )
+
+    def _check_population(self) -> None:
+        if self.candidates < FEWEST:
+            raise ValueError(
+                f"a population must have {FEWEST} members, so that a quarter is somebody, but "
+                f"candidates are {self.candidates}; ask for more"
+            )
+        if self.prune is not None:
+            raise ValueError(
+                f"a population must be whole, but prune would stop some of it early; drop prune: "
+                f"{self.sampler} itself lets the worst go"
+            )
+        if self.generation != GENERATION:
+            raise ValueError(
+                f"generation must be left out with {self.sampler}, but is {self.generation}: all "
+                "candidates are one population; drop it"
+            )
+        for name, over in self.space.items():
+            if over.when:
+                raise ValueError(
+                    f"settings must all count if they change in flight, but {name} counts only "
+                    f"`when` others have some values; drop `when`, or {name}, or take tpe"
+                )
+            if name == SCHEDULE:
+                raise ValueError(
+                    f"{SCHEDULE} must not be a dimension of a population, for that is how its "
+                    "members are written down; take tpe, or rename the setting"
+                )
+        if self.sampler == "pb2" and all(isinstance(over, Choice) for over in self.space.values()):
+            raise ValueError(
+                "pb2 must have numbers to choose, but the space holds choices only; take pbt"
+            )
 
     def _check_law(self, law: str) -> None:
         names = names_of(law)

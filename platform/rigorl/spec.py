@@ -6,13 +6,14 @@ a spec is made. `docs/yaml.md` shows each key in use.
 """
 
 import math
+from collections.abc import Mapping
 from itertools import pairwise
 from typing import Annotated, Any, Literal
 
 from msgspec import Meta, Struct
 
 from rigorl.resources import ExamSpec, Needs, PlacementSpec, needs
-from rigorl.schedules import Change, check
+from rigorl.schedules import SCHEDULE, Change, check
 from rigorl.searches import Search
 from rigorl.seeds import SeedPlan
 
@@ -156,6 +157,15 @@ class Arm(Spec, frozen=True):
     search: Search | None = None
     after: Name | None = None
 
+    def chosen(self, config: Mapping[str, Any]) -> AgentSpec:
+        """Return the agent with the settings that were chosen, and what becomes of them."""
+        settings, schedule = dict(config), self.agent.schedule
+        if self.search and self.search.is_population:
+            changes = settings.pop(SCHEDULE, ())
+            schedule = tuple((step, dict(change)) for step, change in changes)
+        settings = {**self.agent.config, **settings}
+        return AgentSpec(name=self.agent.name, config=settings, schedule=schedule)
+
 
 class Experiment(Spec, frozen=True):
     """A question, the arms that answer it, and the terms on which they compete."""
@@ -187,6 +197,7 @@ class Experiment(Spec, frozen=True):
                 "add seeds to choose by, other than those of seeds.test"
             )
         self._check_after()
+        self._check_populations()
         for task in self.tasks:
             if isinstance(task.reference, str) and task.reference not in self.arms:
                 raise ValueError(
@@ -198,6 +209,23 @@ class Experiment(Spec, frozen=True):
                     "reference must be an arm that stands alone, but "
                     f"{task.reference!r} comes after {self.arms[task.reference].after!r}; "
                     "choose another arm, or give a number"
+                )
+
+    def _check_populations(self) -> None:
+        rungs = len(self.tasks) * math.ceil(self.budget.steps / self.budget.exam_every)
+        for name, arm in self.arms.items():
+            how = arm.search
+            if how is None or not how.is_population:
+                continue
+            if (how.every or 1) >= rungs:
+                raise ValueError(
+                    f"every must leave exams after the first change, but is {how.every or 1} of "
+                    f"{rungs} for arm {name!r}; lower it, or budget.exam_every"
+                )
+            if arm.agent.schedule:
+                raise ValueError(
+                    f"a schedule must come of one hand, but arm {name!r} has one and searches by "
+                    f"{how.sampler}; drop its `schedule`, or take another sampler"
                 )
 
     def _check_after(self) -> None:

@@ -30,6 +30,8 @@ class Hunt(NamedTuple):
     """Those of a candidate that finishes."""
     scores_CS: Array
     test_S: Array
+    akin: bool = False
+    """Whether candidates descend from one another, so that their scores are not drawn apart."""
 
 
 class Tuning(Struct, frozen=True, kw_only=True):
@@ -106,7 +108,7 @@ def tuning(hunt: Hunt, luck: statistics.Luck) -> Tuning:
         tuned=curse.tuned,
         test=test,
         gap=gap,
-        luck=curse.tuned - curse.test if np.isfinite(curse.test) else None,
+        luck=None if hunt.akin or not np.isfinite(curse.test) else curse.tuned - curse.test,
         steps=sum(hunt.steps),
         saved=sum(hunt.whole - made for made in pruned),
     )
