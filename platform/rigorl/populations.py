@@ -149,6 +149,7 @@ def _hopeful(
     n, step = how.candidates, steps[stops(how, len(steps))[generation - 1]]
     last, stop = told[(generation - 1) * n : generation * n], stops(how, len(steps))[generation - 1]
     tried = _tried(how, told[: generation * n], steps)
+    belief = learned(tried) if tried else None
     lucks = [_luck(how, generation, i) for i in range(n)]
     donors = [_donor(last, stop, i, lucks[i]) for i in range(n)]
     stay = [settings(one.config, step) for one, by in zip(last, donors, strict=True) if by is None]
@@ -157,8 +158,8 @@ def _hopeful(
     for donor, luck in zip(donors[: slot + 1], lucks, strict=False):
         if donor is not None:
             new = _near(how, settings(donor, step), luck)
-            if tried:
-                new |= _hoped(how, new, learned(tried), chosen, generation, luck)
+            if belief:
+                new |= _hoped(how, new, belief, chosen, generation, luck)
             chosen += [x] if (x := _shares(how.space, new)) else []
     return {name: new[name] for name in _numbers(how.space)}
 
