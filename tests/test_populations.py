@@ -28,9 +28,9 @@ from rigorl.search import Outcome, Standing
 from rigorl.searches import Search
 from rigorl.space import Choice, Integer, Real, Space
 from rigorl.spec import Experiment
-from rigorl.stories import bundle_of, outcome
+from rigorl.stories import _inherit, bundle_of, outcome
 from rigorl.tables import Lookup, Table, as_search
-from rigorl.trial import Event, Start, Trial
+from rigorl.trial import Bundle, Event, Start, Trial
 
 Config = Mapping[str, Any]
 LR = Real(low=1e-5, high=1e-1, log=True)
@@ -405,6 +405,30 @@ def test_killed_anywhere_a_population_comes_to_the_same(
     assert run(seeking(), cut, tmp_path) == verdict
     assert content(cut) == content(journal)
     assert cut.asked == journal.asked
+
+
+def test_what_is_inherited_ends_where_the_change_comes_however_far_the_other_one_is(
+    whole: tuple[Any, Memory],
+) -> None:
+    """And is what it would tell from scratch, to the byte; dense exams come with it."""
+    _, journal = whole
+    ended = next(
+        trial
+        for trial in journal.trials.values()
+        if (like := trial.before_last_change) and len(journal.told.get(like[0].id, ())) == 8
+    )
+    like, step = ended.before_last_change or (ended, 0)
+    fresh = Memory()
+    told = list(journal.told[like.id].values())
+    fresh.record([like], told)
+    _inherit([Bundle(trials=(ended,))], fresh)
+    rungs = range(math.ceil(step / 5))
+    assert [report.rung for report in fresh.told[ended.id].values()] == list(rungs)
+    assert content(fresh)[ended.id] == content(journal)[ended.id][: len(rungs)]
+    behind = Memory()
+    behind.record([like], told[: len(rungs) - 1])
+    _inherit([Bundle(trials=(ended,))], behind)
+    assert ended.id not in behind.told, "who has not come so far hands nothing on"
 
 
 def test_the_winner_goes_to_the_exam_with_its_whole_schedule(whole: tuple[Any, Memory]) -> None:
