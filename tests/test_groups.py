@@ -80,6 +80,24 @@ def test_who_was_pruned_is_who_did_not_finish(journal: SqlJournal, groups: Group
     assert groups.pruned([]) == set()
 
 
+def test_members_of_a_population_are_known_by_what_they_first_were(
+    fresh: SqlJournal, tmp_path: Path
+) -> None:
+    """Who went on as another is given up as what it was."""
+    search = {"space": SPACE, "candidates": 4, "sampler": "pbt"}
+    spec = building(arms={"grown": {"agent": AGENT, "search": search}})
+    groups = played(spec, fresh, tmp_path)
+    numbers = sorted(n for g in groups.members if (n := groups.number(g)) is not None)
+    assert numbers[:4] == [0, 1, 2, 3]
+    assert len(numbers) > 4
+    assert max(numbers) < 16
+    left = {t for t, (_, _, finished) in fresh.newest("tiny").items() if not finished}
+    assert left
+    assert groups.pruned(left) == left
+    tuned = [t for t in groups.trials.values() if t.phase == "tune"]
+    assert len(tuned) - len(left) == 4 * 2
+
+
 def test_candidates_of_an_older_spec_have_no_number(journal: SqlJournal) -> None:
     budget = {"steps": 30, "exam_every": 10, "exam_episodes": 2}
     groups = Groups(journal, building(budget=budget))

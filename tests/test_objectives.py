@@ -6,7 +6,7 @@ import msgspec
 import pytest
 
 from conftest import tiny
-from rigorl import contract, objectives, plan, search
+from rigorl import objectives, plan, playable, search
 from rigorl.errors import SpecError
 from rigorl.outside import optuna_ask
 from rigorl.search import Outcome, Standing
@@ -227,9 +227,9 @@ def test_one_seed_is_not_the_worst_of_many() -> None:
 
 
 def test_a_reference_point_is_held_to_what_tasks_reward() -> None:
-    assert contract.check(searching_for("hypervolume", reference_point=[0.0]))
+    assert playable.check(searching_for("hypervolume", reference_point=[0.0]))
     with pytest.raises(SpecError, match="has 2, and task 't0' earns 1") as refused:
-        contract.check(searching_for("hypervolume", reference_point=[0.0, 0.0]))
+        playable.check(searching_for("hypervolume", reference_point=[0.0, 0.0]))
     assert refused.value.at == "$.arms.x.search.reference_point"
 
 

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from conftest import tiny
 from helpers.crews import Pool, threads
 from helpers.learning import world
-from rigorl import contract
+from rigorl import playable
 from rigorl.agents import ppo
 from rigorl.agents.ppo import PPO, Config
 from rigorl.blocks import meeting, parallel
@@ -148,10 +148,10 @@ def test_a_crew_that_is_too_small_is_refused_before_anything_is_played(
         placement={"crew": {"size": size}},
     )
     if not refused:
-        assert contract.check(spec) == []
+        assert playable.check(spec) == []
         return
     with pytest.raises(SpecError, match=r"learners is 3 and placement.crew.size 1; set") as error:
-        contract.check(spec)
+        playable.check(spec)
     assert error.value.at == "$.arms.a.agent.config.learners"
 
 

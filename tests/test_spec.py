@@ -7,7 +7,7 @@ import msgspec
 import pytest
 
 from conftest import TINY, tiny
-from rigorl import contract
+from rigorl import playable
 from rigorl.errors import SpecError
 from rigorl.outside import yaml_file
 
@@ -100,7 +100,7 @@ def test_what_cannot_be_played_is_refused_before_anything_is(
     assert old in GOOD
     path.write_text(GOOD.replace(old, new))
     with pytest.raises(SpecError) as caught:
-        contract.check(yaml_file.read(path))
+        playable.check(yaml_file.read(path))
     assert message in str(caught.value)
     assert caught.value.at == at
 
@@ -114,11 +114,11 @@ def test_an_arm_that_searches_needs_seeds_to_choose_by() -> None:
 
 def test_frozen_needs_another_arm() -> None:
     with pytest.raises(SpecError, match="after: <arm>"):
-        contract.check(tiny(arms={"x": {"agent": {"name": "frozen"}}}))
+        playable.check(tiny(arms={"x": {"agent": {"name": "frozen"}}}))
 
 
 def test_a_module_that_will_be_imported_is_named(spec: Any) -> None:
-    assert contract.check(spec) == ["arm 'seeker' imports and runs the module helpers.seeker"]
+    assert playable.check(spec) == ["arm 'seeker' imports and runs the module helpers.seeker"]
 
 
 def test_numbers_are_read_as_people_write_them(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from conftest import tiny
-from rigorl import contract, experiment, plan, report
+from rigorl import experiment, plan, playable, report
 from rigorl.analysis.verdict import Verdict
 from rigorl.objectives import at
 from rigorl.outside import optuna_ask, yaml_file
@@ -269,7 +269,7 @@ def test_the_shipped_search_can_be_played() -> None:
         "seeds.tune=[1, 2]",
         "seeds.test=[3]",
     ]
-    assert contract.check(yaml_file.read(SHIPPED)) == []
+    assert playable.check(yaml_file.read(SHIPPED)) == []
     spec = yaml_file.read(SHIPPED, small)
     verdict = run(spec, Memory())
     tuning = verdict.arms["both"].tuning

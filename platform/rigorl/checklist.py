@@ -11,6 +11,7 @@ from typing import Any
 from msgspec import Struct
 
 from rigorl.analysis.verdict import Verdict
+from rigorl.schedules import said
 from rigorl.searches import Prune, Search
 from rigorl.space import Choice, Over
 from rigorl.spec import Experiment
@@ -78,10 +79,12 @@ def _methods(searches: Mapping[str, Search], software: Mapping[str, str]) -> Ite
     for arm, search in searches.items():
         last = search.seed + search.repeats - 1
         seeds = f"{search.seed}" if search.repeats == 1 else f"{search.seed} to {last}"
-        yield (
-            f"{arm}: {search.sampler} of {version}, search seed {seeds}, generations of "
-            f"{search.generation}{_early(search.prune)}"
-        )
+        how = f"generations of {search.generation}{_early(search.prune)}"
+        if search.is_population:
+            how = (
+                f"a population of {search.candidates} that changes every {search.every or 1} exams"
+            )
+        yield f"{arm}: {search.sampler} of {version}, search seed {seeds}, {how}"
 
 
 def _early(prune: Prune | None) -> str:
@@ -163,7 +166,9 @@ def _chosen(verdict: Verdict, searches: Mapping[str, Search]) -> Iterator[str]:
     for arm in searches:
         config: Mapping[str, Any] | None = verdict.arms[arm].config
         told = (
-            "no winner yet" if config is None else ", ".join(f"{k} {v}" for k, v in config.items())
+            "no winner yet"
+            if config is None
+            else ", ".join(f"{name} {value}" for name, value in said(config).items())
         )
         yield f"{arm}: {told}"
 

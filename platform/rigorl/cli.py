@@ -25,6 +25,7 @@ from rigorl import (
     ledger,
     machine,
     opening,
+    playable,
     pricing,
     report,
     tabling,
@@ -74,7 +75,7 @@ def check(args: argparse.Namespace) -> int:
                 tabling.read(path, args.set)
                 remarks = []
             else:
-                remarks = contract.check(yaml_file.read(path, args.set))
+                remarks = playable.check(yaml_file.read(path, args.set))
         except SpecError as error:
             wrong += 1
             _say(f"rigorl: {error}" if str(path) in str(error) else f"rigorl: {path}: {error}")

@@ -6,7 +6,6 @@ import importlib
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future
-from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol, TypeVar, cast
@@ -15,15 +14,15 @@ import msgspec
 
 from rigorl.convert import convert
 from rigorl.errors import SpecError, UnknownAgent, nearest
-from rigorl.space import Choice
-from rigorl.spec import AgentSpec, Arm, Experiment
-from rigorl.tasks.envs import rewards, try_out, world_spec
+from rigorl.spec import AgentSpec
 from rigorl.tasks.world import Policy, World, WorldSpec
 
 HOUSE = "rigorl.agents."
 POLICY = "policy.json"
 PLAYING = (
     "seeds.py",
+    "schedules.py",
+    "searches/measure.py",
     "spec.py",
     "convert.py",
     "trial.py",
@@ -31,6 +30,7 @@ PLAYING = (
     "objectives.py",
     "contract.py",
     "examining.py",
+    "switching.py",
     "run.py",
     "lockstep.py",
     "tasks/**/*.py",
@@ -212,52 +212,6 @@ def configure(agent: AgentSpec) -> msgspec.Struct:
 def make(agent: AgentSpec, world: WorldSpec, seed: int) -> Agent:
     """Return the agent that *agent* describes, newborn, for *world*."""
     return find(agent.name).make(configure(agent), world, seed)
-
-
-def check(spec: Experiment) -> list[str]:
-    """Refuse what cannot be played, before anything is; return remarks about what can.
-
-    Plays a step of each task, makes every arm's agent once, and tries the corners of every
-    search space.
-    """
-    remarks = []
-    world = world_spec(spec.tasks, spec.budget.num_envs)
-    world = replace(world, gpus=spec.budget.gpus, crew=spec.placement.crew.size)
-    try_out(spec.tasks)
-    for name, arm in spec.arms.items():
-        at = f"$.arms.{name}"
-        try:
-            configure(arm.agent)
-            make(arm.agent, replace(world, given=arm.after is not None), seed=0)
-        except SpecError as error:
-            raise error.below(f"{at}.agent") from error
-        _check_rewards(spec, arm, f"{at}.search.reference_point")
-        for config, where in _corners(arm):
-            try:
-                configure(AgentSpec(name=arm.agent.name, config={**arm.agent.config, **config}))
-            except SpecError as error:
-                raise SpecError(error.message, f"{at}.search.space.{where}") from error
-        if "." in arm.agent.name:
-            remarks.append(f"arm {name!r} imports and runs the module {arm.agent.name}")
-    return remarks
-
-
-def _check_rewards(spec: Experiment, arm: Arm, at: str) -> None:
-    """Refuse a hypervolume that is not of what the tasks reward."""
-    for measure in arm.search.measures if arm.search else ():
-        if measure.objective == "hypervolume":
-            for task in spec.tasks:
-                try:
-                    measure.check(rewards(task), task.name)
-                except SpecError as error:
-                    raise SpecError(error.message, at) from error
-
-
-def _corners(arm: Arm) -> Iterator[tuple[dict[str, Any], str]]:
-    """Yield, for each dimension of the search, its ends, and where it stands."""
-    for name, over in (arm.search.space if arm.search else {}).items():
-        for end in over.of if isinstance(over, Choice) else (over.low, over.high):
-            yield {name: end}, name
 
 
 def save_policy(policy: Policy, folder: Path) -> None:

@@ -162,6 +162,7 @@ def _numbers(
                 test_S=np.array([s.values[max(s.values)] for s in test]),
                 winner=None if is_largest else [outcomes[n] for n in places].index(winner),
                 front=objectives.front(how, outcomes, winner, [s.vector for s in test]),
+                akin=how.is_population,
             )
         )
     return hunts

@@ -9,6 +9,7 @@ from typing import Any
 
 import msgspec
 
+from rigorl.searches import POPULATIONS
 from rigorl.spec import Experiment
 
 NOTHING = object()
@@ -23,7 +24,10 @@ def differences(before: Experiment, now: Experiment) -> list[str]:
     for name, arm in old["arms"].items():
         grown = new["arms"].get(name)
         if arm["search"] and grown and grown["search"]:
-            for count in ("candidates", "repeats"):  # more are no less
+            counts = ["candidates", "repeats"]  # more are no less
+            if grown["search"]["sampler"] in POPULATIONS:
+                counts.remove("candidates")  # but who goes on as whom rests on all of them
+            for count in counts:
                 grown["search"][count] = min(arm["search"][count], grown["search"][count])
     new["arms"] = {name: arm for name, arm in new["arms"].items() if name in old["arms"]}
     for phase, seeds in old["seeds"].items():

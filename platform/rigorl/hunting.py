@@ -10,6 +10,7 @@ from collections.abc import Callable, Generator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from rigorl.analysis.statistics import signed_rank
+from rigorl.populations import stops
 from rigorl.search import Outcome, bars, joined, mean
 from rigorl.searches import Prune, Search
 
@@ -47,6 +48,9 @@ def hunt(how: Search, size: Size, propose: Propose, told: list[Outcome]) -> Hunt
 
     They come in generations, each proposed by what earlier generations came to.
     """
+    if how.is_population:
+        yield from _evolve(how, size, propose, told)
+        return
     while len(told) < how.candidates:
         first, field = len(told), {}
         last = min(first + _generation(how, first, size.rungs), how.candidates)
@@ -94,6 +98,30 @@ def _side_by_side(prune: Prune | None, field: Field, told: Sequence[Outcome], si
     limits = bars(prune, seen, size.rungs)
     seeds = tuple(range(size.seeds))
     return list((yield [Try(number, config, seeds, limits) for number, config in field.items()]))
+
+
+def _evolve(how: Search, size: Size, propose: Propose, told: list[Outcome]) -> Hunting:
+    """Play a population from stop to stop; what each is from there on, all that came before says.
+
+    Number n is what member n % candidates is in generation n // candidates, mostly what it was.
+    """
+    known: list[Outcome] = []
+    seeds, before = tuple(range(size.seeds)), dict[int, Config | None]()
+    for stop in (*stops(how, size.rungs), size.rungs):
+        field = {}
+        for member in range(how.candidates):
+            config = propose(len(known) + member, known)
+            if config is None:
+                return
+            field[member] = config
+        limits = dict.fromkeys(range(stop, size.rungs - 1), math.inf)
+        # Who goes on as another comes first: it begins where that one stands until it goes on.
+        order = sorted(field, key=lambda member: field[member] == before.get(member))
+        tries = [Try(len(known) + member, field[member], seeds, limits) for member in order]
+        found = dict(zip(order, (yield tries), strict=True))
+        known += [found[member] for member in field]
+        before = {**field}
+    told += known[-how.candidates :]
 
 
 class Bracket(NamedTuple):

@@ -1,5 +1,6 @@
 """Trials played side by side by one worker: a candidate on all its seeds, or one alone."""
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -33,6 +34,7 @@ def play(
                 for run in runs:
                     yield from run.settle()
             if _falls_behind(bundle.bars, runs):
+                yield from _pause(runs, bundle.bars[reached])
                 return
             going = [run for run in runs if not run.finished]
             if not going:
@@ -44,6 +46,12 @@ def play(
     finally:
         for run in runs:
             run.close()
+
+
+def _pause(runs: Sequence[Run], bar: float) -> Iterator[Event]:
+    """Save what stopped where nobody gets further, for then it may go on later."""
+    for run in runs if bar == math.inf else ():
+        yield from run.pause()
 
 
 def _in_turn(runs: Sequence[Run], run: Run) -> Iterator[Event]:

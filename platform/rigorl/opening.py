@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from rigorl import contract, experiment
+from rigorl import experiment, playable
 from rigorl.checkpoint import Store
 from rigorl.errors import IncompleteResults, SpecError
 from rigorl.experiment import Cluster
@@ -21,7 +21,7 @@ from rigorl.spec import Experiment
 def check(spec: Experiment, file: Path) -> list[str]:
     """Refuse what cannot be played, with the name of its *file*; return remarks."""
     try:
-        return contract.check(spec)
+        return playable.check(spec)
     except SpecError as error:
         raise SpecError(f"{file}: {error.message}", error.at) from error
 

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from rigorl.schedules import SCHEDULE
 from rigorl.spec import AgentSpec, Experiment, TaskSpec
 from rigorl.trial import Bundle, Phase, Trial, fingerprint
 
@@ -27,14 +28,14 @@ def trials(
     phase, on the same seed.
     """
     after = spec.arms[arm].after
-    base = spec.arms[arm].agent
+    agent = spec.arms[arm].chosen(chosen.get(arm, {}))
     before = [t.id for t in trials(spec, after, phase, chosen, seeds)] if after else []
     return [
         Trial(
             experiment=spec.name,
             arm=arm,
             phase=phase,
-            agent=AgentSpec(name=base.name, config={**base.config, **chosen.get(arm, {})}),
+            agent=agent,
             tasks=spec.tasks,
             budget=spec.budget,
             seed=seed,
@@ -56,8 +57,7 @@ def random_trials(spec: Experiment) -> list[Trial]:
 
 def reference_trials(spec: Experiment, arm: str, config: Config) -> list[Trial]:
     """Return the trials of *arm* on single tasks, where tasks are measured by it."""
-    base = spec.arms[arm].agent
-    agent = AgentSpec(name=base.name, config={**base.config, **config})
+    agent = spec.arms[arm].chosen(config)
     return [
         _alone(spec, arm, agent, task, seed)
         for task in spec.tasks
@@ -100,6 +100,8 @@ def search_id(spec: Experiment, arm: str, chosen: Mapping[str, Config], repeat: 
     """Return what tells one search from another. More candidates are the same search, and so is
     one that chooses its winner otherwise: it tries the same.
 
+    But those of a population: who goes on as whom rests on all of them.
+
     *chosen* holds the configurations of the arms that *arm* builds on.
     """
     search = spec.arms[arm].search
@@ -110,6 +112,8 @@ def search_id(spec: Experiment, arm: str, chosen: Mapping[str, Config], repeat: 
     how += [
         [key, said] for key, default in later.items() if (said := getattr(search, key)) != default
     ]
+    if search.is_population:
+        how.append(["population", search.candidates, search.every or 1])
     before = {name: config for name, config in chosen.items() if name != arm}
     return fingerprint([spec.name, arm, how, trials(spec, arm, "tune", before, spec.seeds.tune)])
 
@@ -137,7 +141,10 @@ def built_on(spec: Experiment, trial: Trial, known: Mapping[str, Trial]) -> dict
         arm = spec.arms.get(trial.arm)
         if arm and arm.search:
             config = trial.agent.config
-            chosen[trial.arm] = {name: config[name] for name in arm.search.space if name in config}
+            found = {name: config[name] for name in arm.search.space if name in config}
+            if arm.search.is_population:
+                found[SCHEDULE] = [[*change] for change in trial.agent.schedule]
+            chosen[trial.arm] = found
     return chosen
 
 
@@ -145,9 +152,9 @@ def number(
     spec: Experiment, trial: Trial, chosen: Mapping[str, Config], proposed: Mapping[int, Config]
 ) -> int | None:
     """Return which of the candidates *proposed* is played in *trial*; None if none of them."""
-    base = spec.arms[trial.arm].agent.config
+    arm = spec.arms[trial.arm]
     for candidate, config in proposed.items():
-        if trial.agent.config == {**base, **config}:
+        if trial.agent == arm.chosen(config):
             configs = {**chosen, trial.arm: config}
             (same,) = trials(spec, trial.arm, trial.phase, configs, [trial.seed])
             return candidate if same == trial else None

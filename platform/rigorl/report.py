@@ -9,6 +9,7 @@ import msgspec
 from rigorl.analysis.statistics import Estimate
 from rigorl.analysis.tuning import Front
 from rigorl.analysis.verdict import ArmVerdict, Pair, Verdict
+from rigorl.schedules import said
 
 MEASURES = {
     "acc": "mean score at the end (ACC)",
@@ -197,10 +198,7 @@ def number(number: float) -> str:
 
 
 def _config(config: Mapping[str, Any]) -> str:
-    return ", ".join(
-        f"{key} = {value:.4g}" if isinstance(value, float) else f"{key} = {value}"
-        for key, value in config.items()
-    )
+    return ", ".join(f"{key} = {value}" for key, value in said(config).items())
 
 
 def _list(title: str, lines: Iterable[str]) -> str:

@@ -3,20 +3,18 @@
 import math
 import time
 from collections.abc import Generator, Iterator
-from contextlib import closing, contextmanager, nullcontext
-from dataclasses import replace
+from contextlib import closing, contextmanager
 from pathlib import Path
 from socket import gethostname
 
-from rigorl import checkpoint, contract, crash, objectives, search
+from rigorl import checkpoint, contract, crash, objectives, search, switching
 from rigorl.checkpoint import POLICIES, Store
 from rigorl.contract import Crew, Progress, Span
-from rigorl.errors import IncompleteResults, StorageError, TrialFailed
+from rigorl.errors import TrialFailed
 from rigorl.examining import Examining, Exams
 from rigorl.searches import BY_SCORE, Measure
 from rigorl.seeds import integer
-from rigorl.tasks.envs import open_world, world_spec
-from rigorl.tasks.world import Policy
+from rigorl.tasks.envs import open_world
 from rigorl.trial import Beat, Report, Start, Trial
 
 
@@ -42,12 +40,11 @@ class Run:
         self.store = whole.below(trial.id) if whole else None
         self.seconds = {"learn": 0.0, "exam": 0.0, "checkpoint": 0.0}
         self.exact = not getattr(contract.find(trial.agent.name), "inexact", False)
-        world = world_spec(trial.tasks, trial.budget.num_envs)
-        world = replace(world, given=trial.after is not None, gpus=trial.budget.gpus)
-        self.agent = contract.make(trial.agent, world, integer(trial.seed, "agent"))
-        self.given = _given(trial, whole)
-        with checkpoint.newest(self.store) as found:
+        self.given = switching.given(trial, whole)
+        with switching.found(trial, whole) as found:
             self.last, self.place = found.name, found.place
+            self.settings = switching.settings(trial, self.place)
+            self.agent = switching.born(trial, self.settings)
             self.exams = Examining(trial, exams or Exams(crew), self.place)
             if found.folder and not self.finished:
                 self.agent.load(found.folder)
@@ -62,6 +59,8 @@ class Run:
         )
         self.recovered = tuple(self.place.unsaved)
         """Reports that came with the checkpoint; hand them on before going on."""
+        self.must_save = False
+        """Whether a checkpoint is to be made where it stands, before it goes on."""
         self._events = self._play()
 
     def __iter__(self) -> Iterator[Report | Beat]:
@@ -83,6 +82,11 @@ class Run:
         """Wait for all exams that were taken."""
         return self._told(all_=True)
 
+    def pause(self) -> Iterator[Report | Beat]:
+        """Make the checkpoint that is due here, if one is: whoever goes on will go on from here."""
+        while self.must_save:
+            yield next(self._events)
+
     def close(self) -> None:
         """Stop learning. Not at once where that is unsafe: at the next safe yield."""
         self._closing = True  # and not merely forgotten
@@ -91,10 +95,18 @@ class Run:
     def _play(self) -> Generator[Report | Beat]:
         try:
             while not self.finished:
+                self._switch()
                 yield from self._learn()
         except TrialFailed:
             yield from self.settle()  # one of the exams may have failed before that
             raise
+
+    def _switch(self) -> None:
+        """Give the agent the settings that hold from here on, if they are others."""
+        settings = switching.settings(self.trial, self.place)
+        if settings != self.settings:
+            self.agent = switching.switched(self.agent, self.trial, settings)
+            self.settings = settings
 
     def _learn(self) -> Iterator[Report | Beat]:
         """Learn up to the next checkpoint, with an exam whenever one is due."""
@@ -110,6 +122,8 @@ class Run:
                 place.step, place.update = progress.step, progress.update
                 if progress.safe and place.step == budget.steps:
                     continue  # what is left of `learn` ends the task; the exam comes after it
+                long = place.step - start >= budget.checkpoint_every
+                self.must_save = progress.safe and (long or switching.is_due(self.trial, place))
                 if rung is not None or dense:
                     self._examine(progress, rung)
                 here = False
@@ -118,9 +132,9 @@ class Run:
                     yield report
                 if not here:
                     yield self._beat()
-                if progress.safe and place.step - start >= budget.checkpoint_every:
+                if self.must_save:
                     break
-        if place.step - start >= budget.checkpoint_every and place.step < budget.steps:
+        if self.must_save:
             self._save()
             yield self._beat(saved=True)
             return
@@ -256,15 +270,17 @@ class Run:
 
     def _save(self) -> None:
         """Write a checkpoint; before the last one, the final policies."""
+        place, self.must_save = self.place, False
+        place.before, place.made = place.made, switching.steps(self.trial, place)
         if self.store is not None:
             with self._spending("checkpoint"):
                 if self.finished:
                     with self.store.appearing(POLICIES) as draft:
                         contract.save_policies(self.agent.policies(), draft)
-                self.place.pending = self.exams.pending
+                place.pending = self.exams.pending
                 save = None if self.finished else self._write
-                self.last = checkpoint.write(self.store, self.place, save, self.last)
-        self.place.settle()
+                self.last = checkpoint.write(self.store, place, save, self.last)
+        place.settle()
 
     def _write(self, folder: Path) -> None:
         self.agent.save(folder)
@@ -277,23 +293,3 @@ class Run:
             yield
         finally:
             self.seconds[on] += time.perf_counter() - clock
-
-
-def _given(trial: Trial, storage: Store | None) -> dict[str, Policy]:
-    if trial.after is None:
-        return {}
-    store = storage.below(trial.after) if storage else None
-    with store.lent(POLICIES) if store else nullcontext() as folder:
-        if folder is None:
-            raise IncompleteResults(
-                f"trial {trial.id} must be given the policies of trial {trial.after}, but {store} "
-                "holds none; play that one first, and keep its storage"
-            )
-        fault = checkpoint.verify(folder)
-        if fault is not None:
-            raise StorageError(
-                f"the final policies of trial {trial.after} must be as they were written, for "
-                f"trial {trial.id} comes after it, but {store}/{POLICIES}: {fault}; put a copy of "
-                "them there, or play the study in another place with --home or --storage"
-            )
-        return contract.load_policies(folder)

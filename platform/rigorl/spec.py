@@ -6,12 +6,14 @@ a spec is made. `docs/yaml.md` shows each key in use.
 """
 
 import math
+from collections.abc import Mapping
 from itertools import pairwise
 from typing import Annotated, Any, Literal
 
 from msgspec import Meta, Struct
 
 from rigorl.resources import ExamSpec, Needs, PlacementSpec, needs
+from rigorl.schedules import SCHEDULE, Change, check
 from rigorl.searches import Search
 from rigorl.seeds import SeedPlan
 
@@ -31,6 +33,11 @@ class AgentSpec(Spec, frozen=True):
 
     name: str
     config: dict[str, Any] = {}
+    schedule: tuple[Change, ...] = ()
+    """What is set anew while it learns; steps count from the beginning of the trial."""
+
+    def __post_init__(self) -> None:
+        check(self.schedule)
 
 
 Physics = dict[str, float | tuple[float, ...] | dict[str, float]]
@@ -152,6 +159,15 @@ class Arm(Spec, frozen=True):
     search: Search | None = None
     after: Name | None = None
 
+    def chosen(self, config: Mapping[str, Any]) -> AgentSpec:
+        """Return the agent with the settings that were chosen, and what becomes of them."""
+        settings, schedule = dict(config), self.agent.schedule
+        if self.search and self.search.is_population:
+            changes = settings.pop(SCHEDULE, ())
+            schedule = tuple((step, dict(change)) for step, change in changes)
+        settings = {**self.agent.config, **settings}
+        return AgentSpec(name=self.agent.name, config=settings, schedule=schedule)
+
 
 class Experiment(Spec, frozen=True):
     """A question, the arms that answer it, and the terms on which they compete."""
@@ -188,6 +204,7 @@ class Experiment(Spec, frozen=True):
             if arm.search:
                 arm.search.check_for(len(self.tasks), len(self.seeds.tune))
         self._check_after()
+        self._check_populations()
         for task in self.tasks:
             if isinstance(task.reference, str) and task.reference not in self.arms:
                 raise ValueError(
@@ -216,6 +233,23 @@ class Experiment(Spec, frozen=True):
                 f"{len(self.seeds.tune)}: no candidate is clearly worse before the fourth; "
                 "add seeds, or prune by `curve`"
             )
+
+    def _check_populations(self) -> None:
+        rungs = len(self.tasks) * math.ceil(self.budget.steps / self.budget.exam_every)
+        for name, arm in self.arms.items():
+            how = arm.search
+            if how is None or not how.is_population:
+                continue
+            if (how.every or 1) >= rungs:
+                raise ValueError(
+                    f"every must leave exams after the first change, but is {how.every or 1} of "
+                    f"{rungs} for arm {name!r}; lower it, or budget.exam_every"
+                )
+            if arm.agent.schedule:
+                raise ValueError(
+                    f"a schedule must come of one hand, but arm {name!r} has one and searches by "
+                    f"{how.sampler}; drop its `schedule`, or take another sampler"
+                )
 
     def _check_after(self) -> None:
         for name in self.arms:

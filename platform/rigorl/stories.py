@@ -10,13 +10,13 @@ from typing import Any, Protocol
 
 from msgspec.structs import replace
 
-from rigorl import contract, crash, objectives, plan, search, space
+from rigorl import contract, crash, objectives, plan, populations, search, space
 from rigorl.hunting import Size, Try, hunt, then
 from rigorl.plan import Story
 from rigorl.search import NEWBORN, Outcome, Standing
 from rigorl.searches import BY_SCORE, Search
 from rigorl.spec import Arm, Experiment
-from rigorl.trial import Bundle, Failure, Report, Trial
+from rigorl.trial import Bundle, Event, Failure, Report, Trial
 
 Config = Mapping[str, Any]
 Ask = Callable[[Search, int, Sequence[Outcome]], Config]
@@ -26,6 +26,7 @@ Ask = Callable[[Search, int, Sequence[Outcome]], Config]
 class Known(Protocol):
     """What stories ask of a journal, and tell it."""
 
+    def record(self, trials: Sequence[Trial], events: Sequence[Event]) -> None: ...
     def standings(self, study: str) -> Mapping[str, Standing]: ...
     def reports(self, trials: Collection[str], /) -> Mapping[str, Sequence[Report]]: ...
     def propose(self, study: str, search_id: str, number: int, config: Config) -> None: ...
@@ -157,7 +158,12 @@ def _search(
         if number not in proposed:
             if ask is None:
                 return None  # nobody to ask: what is not yet proposed stays open
-            proposed[number] = _given(spec.arms[arm], number) or ask(how, number, told)
+            given = _given(spec.arms[arm], number)
+            if how.is_population:
+                steps = search.steps(spec.budget, len(spec.tasks))
+                proposed[number] = populations.member(how, number, told, given, steps)
+            else:
+                proposed[number] = given or ask(how, number, told)
             journal.propose(spec.name, search_id, number, proposed[number])
         return proposed[number]
 
@@ -166,6 +172,8 @@ def _search(
     tries = next(hunting, None)
     while tries is not None:
         bundles = [bundle_of(spec, arm, chosen, one) for one in tries]
+        if ask is not None and how.is_population:
+            _inherit(bundles, journal)
         yield _left(bundles, measured(spec, arm, bundles, journal))
         crash.point("search.tell")
         known = measured(spec, arm, bundles, journal)
@@ -173,6 +181,33 @@ def _search(
         tries = then(hunting, outcomes)
     winner = objectives.best(how, told) if len(told) == how.candidates else None
     return winner.config if winner else None
+
+
+def _inherit(bundles: Sequence[Bundle], journal: Known) -> None:
+    """Tell *journal* what trials report that are, up to a change, like others that were played.
+
+    They would report the same from scratch; but they may be taken up at the change.
+    """
+    for bundle in bundles:
+        told: list[Report] = []
+        known = journal.standings(bundle.trials[0].experiment)
+        for trial in bundle.trials:
+            like = trial.before_last_change
+            if like and not known.get(trial.id, NEWBORN).values:
+                reports = journal.reports([like[0].id]).get(like[0].id, ())
+                told += [
+                    replace(report, trial=trial.id) for report in _until(reports, trial, like[1])
+                ]
+        if told:
+            journal.record(bundle.trials, told)
+
+
+def _until(reports: Sequence[Report], trial: Trial, steps: int) -> Sequence[Report]:
+    """Return those of *reports* that come before a change at *steps*; none if it is ahead."""
+    for i, report in enumerate(reports):
+        if report.rung is not None and report.stage * trial.budget.steps + report.step >= steps:
+            return reports[: i + 1]
+    return ()
 
 
 def size(spec: Experiment) -> Size:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from rigorl import search
 from rigorl.hunting import Size, Try, follow, hunt
 from rigorl.search import Outcome
-from rigorl.searches import Count, Prune, Sampler, Search
+from rigorl.searches import POPULATIONS, Count, Prune, Sampler, Search
 from rigorl.space import Choice, Config, Over, Space
 
 Array = NDArray[np.float64]
@@ -115,6 +115,11 @@ def as_search(table: Table, how: Lookup, name: str = "a search") -> Search:
         raise ValueError(
             f"a table must have all that a search tries, but {name} tries {how.candidates} of "
             f"{there}; try fewer"
+        )
+    if how.sampler in POPULATIONS:
+        raise ValueError(
+            f"a table must hold what a search tries, but {name} is {how.sampler}, whose settings "
+            "change in flight: a table has none of these; take another sampler"
         )
     return Search(
         space=table.space,

@@ -6,7 +6,9 @@ from typing import Any, Literal
 
 import msgspec
 from msgspec import Struct
+from msgspec.structs import replace
 
+from rigorl.schedules import shorter
 from rigorl.searches import BY_SCORE, Measure
 from rigorl.spec import AgentSpec, Budget, TaskSpec
 
@@ -31,6 +33,15 @@ class Trial(Struct, frozen=True, kw_only=True, dict=True):
     def id(self) -> str:
         """The same order always has the same id: running it twice is a no-op."""
         return fingerprint(self)
+
+    @property
+    def before_last_change(self) -> "tuple[Trial, int] | None":
+        """The trial that this one is like up to a step, and that step, counted from its start."""
+        short = shorter(self.agent.schedule)
+        if short is None:
+            return None
+        agent = replace(self.agent, schedule=short.schedule)
+        return replace(self, agent=agent), short.steps
 
 
 class Bundle(Struct, frozen=True, kw_only=True):
@@ -137,9 +148,10 @@ LATER: tuple[tuple[set[str], dict[str, Any]], ...] = (
     ({"kind", "low", "high", "log"}, {"when": {}, "levels": None}),
     ({"kind", "of"}, {"when": {}}),
     ({"keep", "grace"}, {"kind": "curve", "eta": 3, "p": 0.1}),
+    ({"name", "config"}, {"schedule": ()}),
 )
-"""Fields that tasks and dimensions have had since rigorl 0.1 was first used, and their defaults,
-after those that they always had."""
+"""Fields that tasks, agents and dimensions have had since rigorl 0.1 was first used, and their
+defaults, after those that they always had."""
 
 
 def fingerprint(what: Any) -> str:

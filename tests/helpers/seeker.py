@@ -19,6 +19,8 @@ from rigorl.errors import SpecError
 from rigorl.seeds import stream
 from rigorl.tasks.world import Policy, World, WorldSpec
 
+IN_FLIGHT = frozenset({"rate", "noise", "nan_at"})
+
 
 class Config(Struct, frozen=True, forbid_unknown_fields=True):
     rate: float = 0.1

@@ -44,6 +44,28 @@ Positive = Annotated[float, Meta(gt=0)]
 Coefficient = Annotated[float, Meta(ge=0)]
 Unit = Annotated[float, Meta(ge=0, le=1)]
 Schedule = Literal["constant", "linear"]
+IN_FLIGHT = frozenset(
+    {
+        "lr",
+        "lr_schedule",
+        "n_steps",
+        "minibatch",
+        "epochs",
+        "discount",
+        "gae_lambda",
+        "clip",
+        "clip_schedule",
+        "entropy_coef",
+        "value_coef",
+        "max_grad_norm",
+        "target_kl",
+        "adam_eps",
+        "normalize_advantage",
+        "obs_clip",
+        "reward_clip",
+    }
+)
+"""Settings that may change while it learns: what it saves does not rest on them."""
 
 
 class Config(Struct, frozen=True, forbid_unknown_fields=True):

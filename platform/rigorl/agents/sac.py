@@ -39,6 +39,20 @@ LARGEST = 2**40
 Count = Annotated[int, Meta(gt=0)]
 Positive = Annotated[float, Meta(gt=0)]
 Unit = Annotated[float, Meta(ge=0, le=1)]
+IN_FLIGHT = frozenset(
+    {
+        "lr",
+        "batch",
+        "discount",
+        "tau",
+        "target_every",
+        "train_every",
+        "update_ratio",
+        "learn_temperature",
+        "target_entropy",
+    }
+)
+"""Settings that may change while it learns: what it saves does not rest on them."""
 
 
 class Config(Struct, frozen=True, forbid_unknown_fields=True):

@@ -92,8 +92,7 @@ def _measure(
 def _agent(spec: Experiment, chosen: Mapping[str, Mapping[str, Any]], arm: str) -> AgentSpec | None:
     if arm not in chosen:
         return None
-    base = spec.arms[arm].agent
-    return AgentSpec(name=base.name, config={**base.config, **chosen[arm]})
+    return spec.arms[arm].chosen(chosen[arm])
 
 
 def _measures(trial: Trial, arm: str, agent: AgentSpec | None, task: TaskSpec) -> bool:

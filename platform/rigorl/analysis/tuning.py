@@ -50,6 +50,8 @@ class Hunt(NamedTuple):
     winner: int | None = None
     """Its row of `scores_CS`; None: the one with the largest mean."""
     front: Front | None = None
+    akin: bool = False
+    """Whether candidates descend from one another, so that their scores are not drawn apart."""
 
 
 class Tuning(Struct, frozen=True, kw_only=True):
@@ -122,6 +124,7 @@ def tuning(hunt: Hunt, luck: statistics.Luck) -> Tuning:
         over = statistics.interval(hunt.test_S[:, None], means, luck)
         test = Estimate.of(over, n)
         gap = Estimate(tuned - over.point, tuned - over.high, tuned - over.low, n)
+    unknown = hunt.akin or hunt.winner is not None or not np.isfinite(curse.test)
     pruned = [n for n, state in zip(hunt.steps, hunt.states, strict=True) if state == "pruned"]
     return Tuning(
         candidates=len(hunt.states),
@@ -131,7 +134,7 @@ def tuning(hunt: Hunt, luck: statistics.Luck) -> Tuning:
         tuned=tuned,
         test=test,
         gap=gap,
-        luck=curse.tuned - curse.test if hunt.winner is None and np.isfinite(curse.test) else None,
+        luck=None if unknown else curse.tuned - curse.test,
         front=hunt.front,
         steps=sum(hunt.steps),
         saved=sum(hunt.whole - made for made in pruned),

@@ -21,6 +21,7 @@ from rigorl.checkpoint.store import (
     as_store,
     checkpoints,
     newest,
+    take_over,
     write,
 )
 
@@ -40,6 +41,7 @@ __all__ = [
     "find",
     "leave",
     "newest",
+    "take_over",
     "try_out",
     "verify",
     "write",

@@ -1,6 +1,7 @@
 """Where a run stands."""
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from rigorl.tasks.world import Tally
 from rigorl.trial import Report
@@ -28,11 +29,20 @@ class Place(Struct):
     """Episodes of the exams told so far, by task."""
     pending: list[Report] = []
     """Reports, without returns, whose exams were under way."""
+    made: int = 0
+    """Environment steps of the trial, over all stages, at the last checkpoint."""
+    before: int = 0
+    """And at the one before it."""
 
     @property
     def told(self) -> int:
         """How many rungs were told before those that are `unsaved`."""
         return len(self.values) - sum(report.rung is not None for report in self.unsaved)
+
+    def of(self, trial: str) -> None:
+        """Make it the place of another *trial*, which is like the one that stood here so far."""
+        self.unsaved = [replace(report, trial=trial) for report in self.unsaved]
+        self.pending = [replace(report, trial=trial) for report in self.pending]
 
     def settle(self) -> None:
         """Note that a checkpoint was made; let go of what came before the last one."""

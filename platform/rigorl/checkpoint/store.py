@@ -3,8 +3,9 @@
 What is kept has a name and is a folder: of a trial, its newest checkpoints and its final policies.
 """
 
+import shutil
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
@@ -12,7 +13,7 @@ import msgspec
 
 from rigorl.checkpoint.folder import Folder
 from rigorl.checkpoint.place import PLACE, Place
-from rigorl.checkpoint.sealed import verify, why
+from rigorl.checkpoint.sealed import MANIFEST, verify, why
 
 KEPT = 2
 """Checkpoints that a trial keeps: the newest, and one to fall back to."""
@@ -101,6 +102,34 @@ def write(
     for old in there[: max(0, stop - KEPT)] + there[stop:]:  # what is ahead was corrupt
         store.remove(old)
     return name
+
+
+def take_over(store: Store, other: Store, steps: int, trial: str) -> bool:
+    """Put into *store*, that of *trial*, the checkpoint of *other* that the step *steps* made.
+
+    Return whether it was there, as it was written. It may be on the point of being removed.
+    """
+    for name in reversed(checkpoints(other)):
+        with other.lent(name) as folder:
+            place = _read(folder)
+            if folder is None or not isinstance(place, Place):
+                continue
+            if place.before < steps <= place.made:
+                place.of(trial)
+                with suppress(FileNotFoundError, shutil.Error), store.appearing(name) as draft:
+                    _copy(folder, draft)
+                    (draft / PLACE).write_bytes(msgspec.msgpack.encode(place))
+                    return True
+    return False
+
+
+def _copy(folder: Path, draft: Path) -> None:
+    """Copy what *folder* holds into *draft*. Raises `FileNotFoundError` if it went meanwhile."""
+    shutil.copytree(folder, draft, dirs_exist_ok=True)
+    fault = verify(draft)
+    if fault is not None:
+        raise FileNotFoundError(fault)
+    (draft / MANIFEST).unlink()
 
 
 def _read(folder: Path | None) -> Place | str:

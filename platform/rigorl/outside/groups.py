@@ -96,7 +96,7 @@ class Groups:
     def _given_up(self, key: str, arm: str, chosen: Mapping[str, plan.Config]) -> Iterator[str]:
         """Yield the trials of candidates that were pruned, by what is known of them all."""
         how, proposed = self.spec.arms[arm].search, self.journal.proposed(key)
-        if how is None or how.prune is None:
+        if how is None or not (how.prune or how.is_population):
             return
         told: list[search.Outcome] = []
         hunting = hunt(how, size(self.spec), lambda number, _: proposed.get(number), told)
@@ -106,7 +106,11 @@ class Groups:
             return outcome(one, bundle, measured(self.spec, arm, [bundle], self.journal))
 
         follow(hunting, answer)
-        for pruned in (told_.config for told_ in told if told_.state == "pruned"):
+        given_up = [told_.config for told_ in told if told_.state == "pruned"]
+        if how.is_population and told:  # who goes on as another is given up as what it was
+            last = [told_.config for told_ in told]
+            given_up = [config for config in proposed.values() if config not in last]
+        for pruned in given_up:
             configs = {**chosen, arm: pruned}
             for trial in plan.trials(self.spec, arm, "tune", configs, self.spec.seeds.tune):
                 yield trial.id

@@ -250,6 +250,8 @@ class Mirror:
         about = {"arm": trial.arm, "phase": trial.phase, "config": fingerprint(trial.agent)}
         about |= {} if number is None else {"candidate": str(number)}
         params = {"agent": trial.agent.name, **trial.agent.config}
+        if trial.agent.schedule:
+            params["schedule"] = "; ".join(f"{step}: {set_}" for step, set_ in trial.agent.schedule)
         tags = self._tags({**about, "mlflow.parentRunId": self.study})
         above = self.runs.open(self._what(group), name, tags, params, start)
         own = {"seed": str(trial.seed), "trial": trial.id, "mlflow.parentRunId": above}
