@@ -4,6 +4,7 @@ import time
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from rigorl import plan
 from rigorl.outside import live
@@ -53,3 +54,19 @@ def test_a_trial_without_a_sign_of_life_makes_no_more_steps(
 def test_trials_of_an_earlier_version_of_the_spec_do_not_count(searching: Experiment) -> None:
     old = plan.trials(searching, "plain", "test", {}, (77,))
     assert live.counts(searching, [state(old[0], finished=True)])["plain", "test"].finished == 0
+
+
+def test_what_a_member_of_a_population_was_before_is_not_counted_twice(
+    searching: Experiment,
+) -> None:
+    arm = searching.arms["tuned"]
+    how = replace(arm.search, sampler="pbt", generation=4, prune=None, every=2)
+    spec = replace(searching, arms={"tuned": replace(arm, search=how)})
+    was, is_ = (
+        plan.trials(spec, "tuned", "tune", {"tuned": {"schedule": [[20, change]]}}, (10,))[0]
+        for change in ({}, {"rate": 0.5})
+    )
+    count = live.counts(spec, [state(was, 20), state(is_, finished=True)])["tuned", "tune"]
+    assert count.share == pytest.approx((20 + 20) / (4 * 2 * 40))
+    exam = replace(is_, phase="test", seed=0)
+    assert live.counts(spec, [state(exam, finished=True)])["tuned", "test"].share == 1 / 3

@@ -441,7 +441,7 @@ def test_the_winner_goes_to_the_exam_with_its_whole_schedule(whole: tuple[Any, M
         assert len(journal.told[trial.id]) == 8, "and is examined from the beginning"
     assert any(change for _, change in config["schedule"])
     page = markdown(verdict)
-    assert ", from step " in page
+    assert " from step " in page
     assert "schedule" not in page
     assert verdict.arms["grown"].tuning.luck is None, "its candidates are of one family"
     assert verdict.arms["grown"].tuning.steps == 4 * 2 * 2 * 20

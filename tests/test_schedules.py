@@ -60,8 +60,12 @@ def test_what_holds_at_a_step_is_what_was_set_last() -> None:
 
 
 def test_a_schedule_is_read_as_what_becomes_of_each_setting() -> None:
-    config = {"rate": 0.1, "kind": "a", "schedule": [[1000, {}], [2000, {"rate": 0.12}]]}
-    assert said(config) == {"rate": "0.1, from step 2,000 0.12", "kind": "a"}
+    schedule = [[1000, {}], [2000, {"rate": 0.12}], [3000, {"rate": 1e-5}]]
+    config = {"rate": 0.1, "kind": "a", "schedule": schedule}
+    assert said(config) == {
+        "rate": "0.1 (0.12 from step 2,000, 1e-05 from step 3,000)",
+        "kind": "a",
+    }
 
 
 def test_a_trial_without_a_schedule_keeps_its_name_and_one_with_it_has_another() -> None:

@@ -52,13 +52,17 @@ def shorter(schedule: Sequence[Change]) -> Shorter | None:
     return None
 
 
-def said(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what a search chose as a person reads it: each setting, then what becomes of it."""
-    told = {name: _short(value) for name, value in config.items() if name != SCHEDULE}
+def said(config: Mapping[str, Any]) -> dict[str, str]:
+    """Return what a search chose as a person reads it: each setting, and what becomes of it."""
+    changes: dict[str, list[str]] = {}
     for step, change in config.get(SCHEDULE, ()):
         for name, value in change.items():
-            told[name] = f"{told.get(name, '?')}, from step {step:,} {_short(value)}"
-    return told
+            changes.setdefault(name, []).append(f"{_short(value)} from step {step:,}")
+    return {
+        name: _short(value) + (f" ({', '.join(changes[name])})" if name in changes else "")
+        for name, value in config.items()
+        if name != SCHEDULE
+    }
 
 
 def _short(value: Any) -> str:

@@ -196,9 +196,12 @@ def _share(states: Sequence[State], planned: int, stages: int, spec: Experiment)
 
 
 def _made(state: State) -> int:
-    if state.finished:
-        return len(state.trial.tasks) * state.trial.budget.steps
-    return state.stage * state.trial.budget.steps + state.step
+    """Return the steps that a trial made; a member of a population, since it is what it is."""
+    trial = state.trial
+    like = trial.before_last_change if trial.phase == "tune" else None
+    stages = len(trial.tasks) if state.finished else state.stage
+    step = 0 if state.finished else state.step
+    return max(0, stages * trial.budget.steps + step - (like[1] if like else 0))
 
 
 def _saving(states: Sequence[State]) -> float:
