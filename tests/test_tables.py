@@ -118,6 +118,10 @@ def test_random_search_on_a_table_falls_back_as_the_model_says() -> None:
             model.tuned - model.test, rel=0.1
         )
         assert found.runs == 10 * seeds
+        if seeds > 1:
+            assert found.luck.point == pytest.approx(found.gap.point, rel=0.15)
+        else:
+            assert found.luck.point is None, "one seed tells nothing of luck"
 
 
 def test_a_replay_is_the_same_each_time_and_pruning_costs_less() -> None:
@@ -220,6 +224,8 @@ def test_what_would_leave_holes_in_a_table_is_refused(
 @pytest.mark.parametrize(
     ("change", "words"),
     [
+        ({"prune": {"kind": "racing"}}, "at least 5 tuning seeds, but s has 1"),
+        ({"prune": {"grace": 0.9}}, "must find an exam to stop at, but s has 1 exams"),
         ({"seeds": 3}, "must keep seeds to test on, but s chooses on 3 of 3"),
         ({"candidates": 99}, "must have all that a search tries, but s tries 99 of 4"),
         ({"table": "other"}, "must name one of tables, but s names 'other'; there are t"),

@@ -51,6 +51,9 @@ class Replayed(Struct, frozen=True, kw_only=True):
     gap: Estimate
     runs: float
     """Mean cost, in whole trials: configuration x seed."""
+    luck: Estimate
+    """The gap that a search expects by the scores of its own candidates: `seeds.winners_curse`,
+    which it can where several finished on several seeds."""
     model: Gap | None
     """What `seeds.tuned_test_gap` expects of the winner, from the scatter of this table alone:
     as many candidates as were asked for, drawn at random and none stopped. Else None."""
@@ -83,9 +86,10 @@ def replay(what: Replay, tables: Mapping[str, Table], ask: Ask) -> Replays:
                 tuned=seen[name].estimate(lambda times: times[:, 0], what.name),
                 test=seen[name].estimate(lambda times: times[:, 1], what.name),
                 gap=seen[name].estimate(lambda times: times[:, 0] - times[:, 1], what.name),
-                runs=float(seen[name].told_R3[:, 2].mean()),
+                runs=float(seen[name].told_R4[:, 2].mean()),
+                luck=seen[name].estimate(lambda times: times[:, 3], what.name),
                 model=_model(tables[how.table], how),
-                empty=int(np.isnan(seen[name].told_R3[:, 0]).sum()),
+                empty=int(np.isnan(seen[name].told_R4[:, 0]).sum()),
             )
             for name, how in what.searches.items()
         },
@@ -98,12 +102,12 @@ def replay(what: Replay, tables: Mapping[str, Table], ask: Ask) -> Replays:
 class _Times(NamedTuple):
     """What a search came to (`tables.Told`), each time."""
 
-    told_R3: Array
-    means_B3: Array
+    told_R4: Array
+    means_B4: Array
     """Means over the times that it was told on each resampled table; no rows without any."""
 
     def estimate(self, of: Callable[[Array], Array], name: str) -> Estimate:
-        values_R, means_B = of(self.told_R3), of(self.means_B3)
+        values_R, means_B = of(self.told_R4), of(self.means_B4)
         known = values_R[np.isfinite(values_R)]
         if not len(known):
             return Estimate(None, None, None, 0)
@@ -116,7 +120,7 @@ def _times(what: Replay, name: str, table: Table, ask: Ask) -> _Times:
     """Tell the search *name*: on its table, and on others as that one might have been."""
     how = what.searches[name]
     lucks = [stream(what.seed, "replay", name, repeat) for repeat in range(what.repeats)]
-    told_R3 = np.array([told(table, how, ask, luck) for luck in lucks])
+    told_R4 = np.array([told(table, how, ask, luck) for luck in lucks])
     each = math.ceil(what.repeats / max(1, what.resamples))
     rows = []
     for b in range(what.resamples):
@@ -124,23 +128,29 @@ def _times(what: Replay, name: str, table: Table, ask: Ask) -> _Times:
         again = [stream(what.seed, "replay", name, b, repeat) for repeat in range(each)]
         times = np.array([told(other, how, ask, luck) for luck in again])
         found = times[np.isfinite(times[:, 0])]
-        rows.append(found.mean(axis=0) if len(found) else np.full(3, np.nan))
-    return _Times(told_R3, np.array(rows).reshape(-1, 3))
+        rows.append([_mean(column) for column in found.T])
+    return _Times(told_R4, np.array(rows).reshape(-1, 4))
+
+
+def _mean(values: Array) -> float:
+    known = values[np.isfinite(values)]
+    return float(known.mean()) if len(known) else np.nan
 
 
 def _difference(a: _Times, b: _Times, name: str) -> Estimate:
     """Return how much more *a* earns on test seeds. Searches on one table share its resamples."""
-    tests = [one.told_R3[np.isfinite(one.told_R3[:, 1]), 1] for one in (a, b)]
+    tests = [one.told_R4[np.isfinite(one.told_R4[:, 1]), 1] for one in (a, b)]
     if not all(map(len, tests)):
         return Estimate(None, None, None, 0)
     found = statistics.difference(tests[0][:, None], tests[1][:, None], means, stream(0, name))
-    both = len(a.means_B3) and len(b.means_B3)
-    low, high = _bounds(a.means_B3[:, 1] - b.means_B3[:, 1]) if both else (found.low, found.high)
+    both = len(a.means_B4) and len(b.means_B4)
+    low, high = _bounds(a.means_B4[:, 1] - b.means_B4[:, 1]) if both else (found.low, found.high)
     return Estimate(found.point, low, high, min(map(len, tests)))
 
 
 def _bounds(means_B: Array) -> tuple[float, float]:
-    low, high = np.nanpercentile(means_B, [2.5, 97.5])
+    known = means_B[np.isfinite(means_B)]
+    low, high = np.percentile(known, [2.5, 97.5]) if len(known) else (np.nan, np.nan)
     return float(low), float(high)
 
 

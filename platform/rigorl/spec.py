@@ -19,8 +19,6 @@ from rigorl.seeds import SeedPlan
 
 Count = Annotated[int, Meta(gt=0)]
 Share = Annotated[float, Meta(gt=0, lt=1)]
-RACED = 5
-"""Tuning seeds of a race: four of them can tell, by signed ranks, and then one is left to save."""
 Name = Annotated[str, Meta(pattern=r"^[a-z0-9][a-z0-9_-]*$")]
 
 
@@ -220,19 +218,9 @@ class Experiment(Spec, frozen=True):
 
     def _check_prune(self, name: str) -> None:
         search = self.arms[name].search
-        prune = search.prune if search else None
         rungs = len(self.tasks) * math.ceil(self.budget.steps / self.budget.exam_every)
-        if prune and not prune.can_stop(rungs):
-            raise ValueError(
-                f"prune must find an exam to stop at, but arm {name!r} has {rungs} exams and a "
-                f"grace of {prune.grace:g}; lower exam_every, or grace"
-            )
-        if prune and prune.kind in ("racing", "both") and len(self.seeds.tune) < RACED:
-            raise ValueError(
-                f"a race must have at least {RACED} tuning seeds, but arm {name!r} has "
-                f"{len(self.seeds.tune)}: no candidate is clearly worse before the fourth; "
-                "add seeds, or prune by `curve`"
-            )
+        if search and search.prune:
+            search.prune.check_for(f"arm {name!r}", rungs, len(self.seeds.tune))
 
     def _check_populations(self) -> None:
         rungs = len(self.tasks) * math.ceil(self.budget.steps / self.budget.exam_every)

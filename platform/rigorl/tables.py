@@ -15,6 +15,7 @@ from msgspec.structs import replace
 from numpy.typing import NDArray
 
 from rigorl import search
+from rigorl.analysis.seeds import winners_curse
 from rigorl.hunting import Size, Try, follow, hunt
 from rigorl.search import Outcome
 from rigorl.searches import POPULATIONS, Count, Prune, Sampler, Search
@@ -101,6 +102,8 @@ class Told(NamedTuple):
     """And over all other seeds of the table."""
     runs: float
     """What it cost, in whole trials: configuration x seed."""
+    luck: float
+    """The gap to expect, by the scores of its own candidates: `seeds.winners_curse`. May be NaN."""
 
 
 def as_search(table: Table, how: Lookup, name: str = "a search") -> Search:
@@ -121,6 +124,8 @@ def as_search(table: Table, how: Lookup, name: str = "a search") -> Search:
             f"a table must hold what a search tries, but {name} is {how.sampler}, whose settings "
             "change in flight: a table has none of these; take another sampler"
         )
+    if how.prune:
+        how.prune.check_for(name, len(table.steps), how.seeds)
     return Search(
         space=table.space,
         candidates=how.candidates,
@@ -151,10 +156,11 @@ def told(table: Table, how: Lookup, ask: Ask, luck: np.random.SeedSequence) -> T
     steps = sum(outcome.steps for outcome in found)
     winner = search.best(found)
     if winner is None:
-        return Told(math.nan, math.nan, steps / table.steps[-1])
+        return Told(math.nan, math.nan, steps / table.steps[-1], math.nan)
     row = table.values[rows[found.index(winner)]]
     test = search.mean([row[place][-1] for place in others])
-    return Told(winner.value, test, steps / table.steps[-1])
+    curse = winners_curse(np.array([o.by_seed for o in found if o.state == "finished"]))
+    return Told(winner.value, test, steps / table.steps[-1], curse.tuned - curse.test)
 
 
 def played(table: Table, row: int, places: Sequence[int], one: Try) -> Outcome:

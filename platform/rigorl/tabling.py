@@ -129,12 +129,13 @@ def page(found: Replays) -> str:
             report.estimate(one.tuned),
             report.estimate(one.test),
             report.estimate(one.gap),
+            report.estimate(one.luck) if one.luck.seeds else "-",
             report.number(one.model.tuned - one.model.test) if one.model else "-",
         ]
         for name, one in found.searches.items()
     ]
     head = ["search", "whole trials", "best on tuning seeds", "on other seeds", "gap"]
-    table = report.table([*head, "gap by the model"], rows)
+    table = report.table([*head, "as its own scores have it", "as the model has it"], rows)
     apart = [[pair, report.estimate(by)] for pair, by in found.differences.items()]
     empty = [
         f"- {name} found no winner {one.empty} times of {found.repeats}"

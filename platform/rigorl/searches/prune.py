@@ -6,6 +6,8 @@ from typing import Annotated, Literal
 from msgspec import Meta, Struct
 
 Share = Annotated[float, Meta(gt=0, lt=1)]
+RACED = 5
+"""Tuning seeds of a race: four of them can tell, by signed ranks, and then one is left to save."""
 
 
 class Prune(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -40,3 +42,16 @@ class Prune(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     def kept(self) -> float:
         """The share of earlier candidates that is good enough."""
         return 1 / self.eta if self.kind == "asha" else self.keep
+
+    def check_for(self, name: str, rungs: int, seeds: int) -> None:
+        """Refuse what cannot stop a candidate of *name* with so many exams, and tuning seeds."""
+        if not self.can_stop(rungs):
+            raise ValueError(
+                f"prune must find an exam to stop at, but {name} has {rungs} exams and a "
+                f"grace of {self.grace:g}; lower exam_every, or grace"
+            )
+        if self.kind in ("racing", "both") and seeds < RACED:
+            raise ValueError(
+                f"a race must have at least {RACED} tuning seeds, but {name} has {seeds}: no "
+                "candidate is clearly worse before the fourth; add seeds, or prune by `curve`"
+            )
