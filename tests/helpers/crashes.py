@@ -39,8 +39,7 @@ arms:
   halved:
     agent: *agent
     search:
-      candidates: 5
-      repeats: 2
+      candidates: 4
       sampler: random
       prune: {kind: hyperband, grace: 0.2, eta: 2}
       space: {rate: {kind: real, low: 1e-3, high: 0.9, log: true}}
