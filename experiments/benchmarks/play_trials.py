@@ -1,11 +1,11 @@
 """Play trials that sleep for a second, on a Ray of this machine, and print how long it took.
 
-    python play_trials.py ours|bare|tune|our-tune TRIALS
+    python play_trials.py ours|cold|bare|tune TRIALS
     python play_trials.py reports|mirror REPORTS
     python play_trials.py submit TIMES
 
 Twenty play at a time. `ours` and `bare`, which is tasks of Ray and nothing else, find their
-processes warm; Tune, bare or as we use it, cannot, so the start of its actors is in its time.
+processes warm; Tune cannot, so the start of its actors is in its time, as it is in that of `cold`.
 `reports` makes as many reports as it can, `mirror` does so while MLflow is shown them. `submit`
 sends a study to a cluster that has played one already, and waits for its first report.
 """
@@ -75,14 +75,6 @@ class Warm:
 
     def play(self, agenda: Agenda, record: Record) -> None:
         self.actors.play(agenda, record)
-
-
-class Searching(RayCluster):
-    """A cluster that plays as if something were searched for."""
-
-    def play(self, agenda: Agenda, record: Record) -> None:
-        agenda.searches = True
-        super().play(agenda, record)
 
 
 def run(spec: Experiment, cluster: Any, journal: SqlJournal) -> float:
@@ -156,10 +148,10 @@ def plain_tune(trials: int, home: Path) -> float:
     return time.perf_counter() - start
 
 
-def our_tune(trials: int, home: Path) -> float:
+def cold(trials: int, home: Path) -> float:
     with closing(at_home(home)) as journal:
         spec = study("sleep", trials, SECONDS)
-        return run(spec, Searching(home / "trials", (Needs(SHARE),)), journal)
+        return run(spec, RayCluster(home / "trials", (Needs(SHARE),)), journal)
 
 
 def reports(wanted: int, home: Path, *, mirrored: bool = False) -> Result:
@@ -225,7 +217,7 @@ def on_ray(who: str, number: int, home: Path) -> Result:
     try:
         if who in ("reports", "mirror"):
             return reports(number, home, mirrored=who == "mirror")
-        players = {"ours": ours, "bare": bare, "tune": plain_tune, "our-tune": our_tune}
+        players = {"ours": ours, "bare": bare, "tune": plain_tune, "cold": cold}
         return {"seconds": players[who](number, home)}
     finally:
         if started:

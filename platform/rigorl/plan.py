@@ -167,15 +167,12 @@ class Story(NamedTuple):
     name: str
     after: frozenset[str]
     waves: Iterator[Sequence[Bundle]]
-    searches: bool = False
 
 
 class Agenda:
     """What may be played now. Stories go on side by side, each at its own pace."""
 
     def __init__(self, stories: Sequence[Story]) -> None:
-        self.searches = any(story.searches for story in stories)
-        """Whether something is searched for, and not only examined."""
         self._open = {story.name: story for story in stories}
         self._queues: dict[str, deque[Bundle]] = {name: deque() for name in self._open}
         self._playing: dict[str, str] = {}

@@ -55,10 +55,10 @@ def stories(spec: Experiment, found: Found, journal: Known, ask: Ask | None) -> 
             yield Story(f"{arm}:tune", frozenset(waits | _tunes(waits)), tune)
         waves = _arm(spec, arm, found, journal, ask)
         how = spec.arms[arm].search
-        yield Story(arm, frozenset(waits | _tunes(waits)), waves, how is not None)
+        yield Story(arm, frozenset(waits | _tunes(waits)), waves)
         for repeat in range(1, how.repeats if how else 0):
             waves = _again(spec, arm, repeat, found, journal, ask)
-            yield Story(f"{arm}:{repeat}", frozenset(waits | _tunes(waits)), waves, searches=True)
+            yield Story(f"{arm}:{repeat}", frozenset(waits | _tunes(waits)), waves)
     yield Story(":random", frozenset(), _random(spec, journal))
 
 
@@ -67,7 +67,7 @@ def searches(spec: Experiment, found: Found, journal: Known, ask: Ask) -> Iterat
     for arm, how in spec.arms.items():
         if how.search and not how.after:
             waves = _search(spec, arm, 0, found, journal, ask)
-            yield Story(arm, frozenset(), waves, searches=True)
+            yield Story(arm, frozenset(), waves)
 
 
 def told(spec: Experiment, journal: Known) -> Found:

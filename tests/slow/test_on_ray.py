@@ -1,4 +1,4 @@
-"""Ray keeps the cluster's promises: the same verdict, through deaths and mistakes, by each player."""
+"""Ray keeps the cluster's promises: the same verdict, through deaths and mistakes."""
 
 import os
 import signal
@@ -53,29 +53,10 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     ray.shutdown()
 
 
-class Player:
-    """A cluster that plays everything in one way, whatever the agenda holds."""
-
-    def __init__(self, searches: bool) -> None:
-        self.searches = searches
-
-    def run(self, spec: Experiment, journal: Any, home: Path, stop: Stop | None = None) -> Any:
-        class Chosen(RayCluster):
-            def play(cluster, agenda: Agenda, record: Any) -> None:  # noqa: N805
-                agenda.searches = self.searches
-                super().play(agenda, record)
-
-        how = spec.placement
-        chosen = Chosen(home, spec.needs, how.strategy, spec.exam, how.crew.size, stop)
-        return experiment.run(spec, chosen, journal, optuna_ask.ask)
-
-
-ACTORS = Player(searches=False)
-
-
-@pytest.fixture(params=[False, True], ids=["actors", "tune"])
-def player(request: pytest.FixtureRequest) -> Player:
-    return Player(request.param)
+def play(spec: Experiment, journal: Any, home: Path, stop: Stop | None = None) -> Any:
+    how = spec.placement
+    cluster = RayCluster(home, spec.needs, how.strategy, spec.exam, how.crew.size, stop)
+    return experiment.run(spec, cluster, journal, optuna_ask.ask)
 
 
 def changed(spec: Experiment, **parts: Any) -> Experiment:
@@ -106,12 +87,10 @@ def encoded(journal: Memory) -> dict[str, bytes]:
     }
 
 
-def test_ray_and_one_process_agree_on_every_report(
-    player: Player, searching: Experiment, tmp_path: Path
-) -> None:
+def test_ray_and_one_process_agree_on_every_report(searching: Experiment, tmp_path: Path) -> None:
     here, there = Memory(), Memory()
     expected = experiment.run(searching, InProcess(tmp_path / "here"), here, optuna_ask.ask)
-    assert player.run(searching, there, tmp_path / "there") == expected
+    assert play(searching, there, tmp_path / "there") == expected
     assert encoded(there) == encoded(here)
     assert there.asked == here.asked
 
@@ -133,24 +112,22 @@ def test_ray_and_one_process_prune_alike(way: str, tmp_path: Path) -> None:
     tuned = expected.arms["x"].tuning
     assert tuned is not None
     assert tuned.pruned
-    assert Player(searches=True).run(spec, there, tmp_path / "there") == expected
+    assert play(spec, there, tmp_path / "there") == expected
     assert encoded(there) == encoded(here)
     assert there.asked == here.asked
 
 
-def test_exams_on_a_crew_change_nothing_that_is_told(
-    searching: Experiment, player: Player, tmp_path: Path
-) -> None:
+def test_exams_on_a_crew_change_nothing_that_is_told(searching: Experiment, tmp_path: Path) -> None:
     crew = {"crew": {"cpus": 0.25}}
     spec = changed(searching, budget={"cpus": 0.5}, exam={"crew": 2, "backlog": 3}, placement=crew)
     here, there = Memory(), Memory()
     expected = experiment.run(spec, InProcess(tmp_path / "here"), here, optuna_ask.ask)
-    assert player.run(spec, there, tmp_path / "there") == expected
+    assert play(spec, there, tmp_path / "there") == expected
     assert encoded(there) == encoded(here)
 
 
 def test_learners_that_share_minibatches_on_ray_make_the_same_as_one_in_turns(
-    player: Player, tmp_path: Path
+    tmp_path: Path,
 ) -> None:
     config = {"n_steps": 32, "epochs": 2, "learners": 3}
     spec = tiny(
@@ -162,7 +139,7 @@ def test_learners_that_share_minibatches_on_ray_make_the_same_as_one_in_turns(
     )  # fmt: skip
     here, there = Memory(), Memory()
     experiment.run(spec, InProcess(), here, optuna_ask.ask)
-    player.run(spec, there, tmp_path)
+    play(spec, there, tmp_path)
     assert encoded(there) == encoded(here)
 
 
@@ -186,22 +163,21 @@ def test_what_was_told_while_the_driver_was_late_is_not_lost_with_it(tmp_path: P
     spec = tiny(arms={"x": {"agent": agent}}, budget=budget, seeds={"test": [0]})
     late, again, whole = Late(), Memory(), Memory()
     with pytest.raises(Killed):
-        ACTORS.run(spec, late, tmp_path)
+        play(spec, late, tmp_path)
     assert list(tmp_path.glob("*/checkpoint-*")), "it was ahead"
-    ACTORS.run(spec, again, tmp_path)
+    play(spec, again, tmp_path)
     experiment.run(spec, InProcess(), whole, optuna_ask.ask)
     assert encoded(again) == encoded(whole)
 
 
 def test_trials_that_are_shorter_than_the_start_of_a_worker_have_more_than_one(
-    player: Player, tmp_path: Path
+    tmp_path: Path,
 ) -> None:
-    """Tune, left to itself, lets the first worker play all: no other is ever there in time."""
     words = tmp_path / "words"
     words.mkdir()
     agent = {"name": "helpers.placed", "config": {"folder": str(words), "pause": 0.02}}
     spec = tiny(arms={"x": {"agent": agent}}, seeds={"test": list(range(12))})
-    player.run(spec, Memory(), tmp_path / "trials")
+    play(spec, Memory(), tmp_path / "trials")
     assert len({place.process for place in places(words)}) > 1
 
 
@@ -213,11 +189,11 @@ def test_ppo_on_ray_is_to_the_bit_ppo_in_this_process(tmp_path: Path) -> None:
     )
     here, there = Memory(), Memory()
     experiment.run(spec, InProcess(), here, optuna_ask.ask)
-    ACTORS.run(spec, there, tmp_path)
+    play(spec, there, tmp_path)
     assert encoded(there) == encoded(here)
 
 
-def test_a_worker_that_dies_is_replaced_and_nothing_is_lost(player: Player, tmp_path: Path) -> None:
+def test_a_worker_that_dies_is_replaced_and_nothing_is_lost(tmp_path: Path) -> None:
     dying = {"die_at": 30, "scar": str(tmp_path / "scar")}
     spec = tiny(
         arms={"x": {"agent": {"name": "helpers.seeker", "config": dying}}},
@@ -225,7 +201,7 @@ def test_a_worker_that_dies_is_replaced_and_nothing_is_lost(player: Player, tmp_
         seeds={"test": [0]},
     )
     died, whole = Told(), Memory()
-    verdict = player.run(spec, died, tmp_path / "trials")
+    verdict = play(spec, died, tmp_path / "trials")
     assert (tmp_path / "scar").exists()
     (trouble,) = died.troubles()
     assert trouble.startswith("it was killed from outside on ")
@@ -234,11 +210,9 @@ def test_a_worker_that_dies_is_replaced_and_nothing_is_lost(player: Player, tmp_
 
 
 def test_a_worker_that_dies_between_two_bundles_costs_neither(tmp_path: Path) -> None:
-    """Tune has promised it the next bundle by then, and does not try that again."""
-
     class Killer(RayCluster):
         def play(self, agenda: Agenda, record: Any) -> None:
-            settle, agenda.searches = agenda.settle, True
+            settle = agenda.settle
 
             def killing(bundle: Bundle) -> None:
                 settle(bundle)
@@ -274,7 +248,7 @@ class Killing(Told):
 
 
 def test_a_learner_that_is_killed_beside_others_is_named_and_nothing_is_lost(
-    player: Player, tmp_path: Path
+    tmp_path: Path,
 ) -> None:
     """The leader notices a broken connection, and its crew a little later why."""
     config = {"n_steps": 64, "epochs": 200, "minibatch": 16, "learners": 2}
@@ -286,7 +260,7 @@ def test_a_learner_that_is_killed_beside_others_is_named_and_nothing_is_lost(
         placement={"crew": {"size": 1, "cpus": 0.25}},
     )
     disturbed, whole = Killing(), Memory()
-    player.run(spec, disturbed, tmp_path)
+    play(spec, disturbed, tmp_path)
     (trouble,) = disturbed.troubles()
     assert trouble.startswith("a member of its crew is gone: it was killed from outside on ")
     assert "; so all learners of a trial must be heard" in trouble
@@ -301,7 +275,7 @@ def test_a_bug_and_a_nan_are_named_and_the_others_go_on(tmp_path: Path) -> None:
         **TINY["arms"],
     }
     journal = Memory()
-    verdict = ACTORS.run(tiny(arms=arms), journal, tmp_path)
+    verdict = play(tiny(arms=arms), journal, tmp_path)
     assert verdict.arms["seeker"].complete
     causes = {mishap.arm: (mishap.cause, mishap.lasting) for mishap in verdict.failures}
     assert causes["buggy"][0].startswith("ZeroDivisionError: a bug at step 3 (helpers/seeker.py:")
@@ -311,13 +285,11 @@ def test_a_bug_and_a_nan_are_named_and_the_others_go_on(tmp_path: Path) -> None:
     assert causes["broken"][1]
 
 
-def test_a_worker_that_dies_each_time_is_given_up_and_the_others_go_on(
-    player: Player, tmp_path: Path
-) -> None:
+def test_a_worker_that_dies_each_time_is_given_up_and_the_others_go_on(tmp_path: Path) -> None:
     dead = {"agent": {"name": "helpers.seeker", "config": {"die_at": 3}}}
     spec = tiny(arms={"dead": dead, **TINY["arms"]}, seeds={"test": [0]})
     journal = Told()
-    verdict = player.run(spec, journal, tmp_path)
+    verdict = play(spec, journal, tmp_path)
     assert verdict.arms["seeker"].complete
     (mishap,) = verdict.failures
     assert f"its worker died {FAILURES + 1} times" in mishap.cause
@@ -348,22 +320,20 @@ def test_what_this_machine_never_has_is_refused(terms: Any, words: str, tmp_path
 
 def test_an_arm_after_another_finds_its_policies(tmp_path: Path) -> None:
     arms = {"placebo": {"after": "seeker", "agent": {"name": "frozen"}}, **TINY["arms"]}
-    verdict = ACTORS.run(tiny(arms=arms), Memory(), tmp_path)
+    verdict = play(tiny(arms=arms), Memory(), tmp_path)
     assert verdict.arms["placebo"].score == verdict.arms["seeker"].score
 
 
-def test_a_report_that_differs_ends_the_run(
-    player: Player, spec: Experiment, tmp_path: Path
-) -> None:
+def test_a_report_that_differs_ends_the_run(spec: Experiment, tmp_path: Path) -> None:
     with closing(at_home(tmp_path)) as journal:
-        player.run(spec, journal, tmp_path / "first")
+        play(spec, journal, tmp_path / "first")
         (trial, *_) = journal.trials("tiny")
         (first, *_) = journal.reports({trial.id})[trial.id]
         lie = msgspec.structs.replace(first, metrics={"loss": 99.0})
     with closing(at_home(tmp_path / "other")) as journal:
         journal.record([trial], [lie])
         with pytest.raises(DivergedError, match=trial.id):
-            player.run(spec, journal, tmp_path / "second")
+            play(spec, journal, tmp_path / "second")
 
 
 class Signalling(Told):
@@ -393,25 +363,25 @@ def slow_study(steps: int, checkpoint_every: int) -> Experiment:
     return tiny(arms={"x": {"agent": agent}}, budget=budget, seeds={"test": [0, 1, 2]})
 
 
-def stopped(player: Player, spec: Experiment, journal: Memory, home: Path) -> None:
+def stopped(spec: Experiment, journal: Memory, home: Path) -> None:
     stop = Stop()
     with stop.listening(), pytest.raises(Stopped) as caught, stop.gently():
-        player.run(spec, journal, home, stop)
+        play(spec, journal, home, stop)
     assert caught.value.signal == signal.SIGTERM
 
 
-def test_a_stop_waits_for_checkpoints_and_the_study_goes_on(player: Player, tmp_path: Path) -> None:
+def test_a_stop_waits_for_checkpoints_and_the_study_goes_on(tmp_path: Path) -> None:
     spec, journal, whole = slow_study(60, 20), Signalling(), Memory()
-    stopped(player, spec, journal, tmp_path)
+    stopped(spec, journal, tmp_path)
     last = {event.trial: event for event in journal.events if isinstance(event, Report | Beat)}
     assert all(isinstance(event, Beat) and event.saved for event in last.values())
     assert not any(isinstance(e, Report) and e.finished for e in journal.events)
-    verdict = player.run(spec, journal, tmp_path)
+    verdict = play(spec, journal, tmp_path)
     assert verdict == experiment.run(spec, InProcess(), whole, optuna_ask.ask)
     assert encoded(journal) == encoded(whole)
 
 
-def test_the_second_signal_is_obeyed_at_once(player: Player, tmp_path: Path) -> None:
+def test_the_second_signal_is_obeyed_at_once(tmp_path: Path) -> None:
     journal = Signalling(again=0.5)
-    stopped(player, slow_study(600, 600), journal, tmp_path)
+    stopped(slow_study(600, 600), journal, tmp_path)
     assert time.monotonic() - journal.at < 15, "it waited for the end of its patience"

@@ -4,11 +4,10 @@ Ray is asked to place processes, to carry bytes between them and to say when one
 is played, in which order, and what becomes of it when something dies is decided here. Each file
 knows one side of Ray, so that what the house asks of it is small and said once.
 
-    cluster  a study on a cluster: which of the two players plays it
-    actors   one player: actors of ours, which stream what happens
-    tune     the other, where something is searched for: Ray Tune
+    cluster  a study on a cluster: the one that is named, or this machine
+    actors   who plays it: actors, which stream what happens
     shared   whether each node sees what trials keep
-    worker   what both do in the process of a trial
+    worker   what happens in the process of a trial
     crew     the members that work for one trial: `RayCrew`
     items    an item on its way, and what its members died of
     parcel   how an item gets to a member, and what comes of it gets back

@@ -13,7 +13,7 @@ from ray._private import worker
 from rigorl.checkpoint import try_out
 from rigorl.errors import SpecError
 from rigorl.outside import bucket
-from rigorl.outside.on_ray import shared, tune
+from rigorl.outside.on_ray import shared
 from rigorl.outside.on_ray.actors import Actors, Record
 from rigorl.outside.on_ray.placing import amounts
 from rigorl.outside.on_ray.worker import Terms
@@ -24,20 +24,12 @@ from rigorl.resources import ExamSpec, Needs, Strategy
 QUIET = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
-    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # the journal logs
-    "TUNE_DISABLE_SIGINT_HANDLER": "1",  # the front door handles signals
-    "TUNE_GLOBAL_CHECKPOINT_S": "86400",  # nothing of Tune's own state is ever restored
-    "TUNE_RESULT_BUFFER_LENGTH": "0",
-    "RAY_AIR_NEW_OUTPUT": "0",  # stdout is for results
 }
 ELSEWHERE = "set RAY_ADDRESS to a cluster that has them"
 
 
 class RayCluster:
-    """A cluster whose trials need each of *needs*: the learner's, its crew's, its exams'.
-
-    Trials go through Tune where something is searched for, else to actors of ours.
-    """
+    """A cluster whose trials need each of *needs*: the learner's, its crew's, its exams'."""
 
     def __init__(
         self,
@@ -63,11 +55,8 @@ class RayCluster:
             if here:
                 check_room(self.terms)
             shared.check(self.terms.storage)
-            if agenda.searches:
-                tune.play(agenda, record, self.terms, self.stop)
-            else:
-                with closing(Actors(self.terms, self.stop, spare=1 if here else None)) as actors:
-                    actors.play(agenda, record)
+            with closing(Actors(self.terms, self.stop, spare=1 if here else None)) as actors:
+                actors.play(agenda, record)
         except (SystemError, KeyboardInterrupt):  # so comes out of Ray what a signal raises there
             self.stop.end()
             raise
