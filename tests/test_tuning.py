@@ -73,9 +73,9 @@ def test_the_verdict_tells_what_a_search_found_and_spent(searching: Experiment) 
 
 
 def test_searches_of_unequal_budgets_are_said_to_be() -> None:
-    (told,) = on_searches({}, {}, {"a": 3000, "b": 1000})
+    (told,) = on_searches({}, {}, {"a": 3000, "b": 1000}, 2)
     assert told.startswith("budgets differ: the search of arm 'a' was given 3,000 steps, ")
     assert "of arm 'b' 1,000; " in told
-    assert not list(on_searches({}, {}, {"a": 1000, "b": 1050}))
-    assert not list(on_searches({}, {}, {"a": 1000}))
-    assert not list(on_searches({}, {}, {}))
+    assert not list(on_searches({}, {}, {"a": 1000, "b": 1050}, 2))
+    assert not list(on_searches({}, {}, {"a": 1000}, 2))
+    assert not list(on_searches({}, {}, {}, 2))

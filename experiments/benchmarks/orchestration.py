@@ -105,10 +105,11 @@ def page(rounds: Sequence[dict[str, Result]], args: argparse.Namespace) -> str:
     about = (
         f"{args.trials:,} trials that sleep for a second ({args.tune_trials:,} where actors are "
         f"started), {AT_ONCE} at a time on two CPUs; {len(rounds)} rounds. A trial of ours opens "
-        "its world, is examined, writes a checkpoint and its policies, and is recorded in SQLite. Ours and "
-        "bare tasks find their processes warm. Reports are those of four trials that do nothing "
-        "but take exams, through driver and journal. What is submitted is PPO, which reports after "
-        "eight steps and an update, to a Ray of this machine that has played one study before."
+        "its world, is examined, writes a checkpoint and its policies, and is recorded in SQLite. "
+        "Ours and bare tasks find their processes warm. Reports are those of four trials that do "
+        "nothing but take exams, through driver and journal. What is submitted is PPO, which "
+        "reports after eight steps and an update, to a Ray of this machine that has played one "
+        "study before."
     )
     made_with = (
         f"{os.cpu_count()} cores, load {os.getloadavg()[2]:.1f} over the last 15 minutes, Python "

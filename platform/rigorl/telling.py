@@ -34,6 +34,8 @@ def weighed(spec: Experiment, verdict: Verdict, journal: SqlJournal) -> Verdict:
     for name, hunts in found.items():
         how = spec.arms[name].search
         assert how is not None  # noqa: S101
+        if how.is_population:  # what mattered changed on the way
+            continue
         outcomes = [outcome for hunt in hunts for outcome in hunt]
         arms[name] = replace(arms[name], importance=importance(how.space, outcomes))
     return replace(verdict, arms=arms)

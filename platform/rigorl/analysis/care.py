@@ -47,9 +47,15 @@ def on_exams(spec: Experiment) -> Iterator[str]:
 
 
 def on_searches(
-    tunings: Mapping[str, Tuning], repeats: Mapping[str, Repeats], planned: Mapping[str, int]
+    tunings: Mapping[str, Tuning],
+    repeats: Mapping[str, Repeats],
+    planned: Mapping[str, int],
+    seeds: int,
 ) -> Iterator[str]:
-    """Say what searches had to spend, *planned* in steps, and what several of them mean."""
+    """Say what searches had to spend, *planned* in steps, and what several of them mean.
+
+    They chose by so many *seeds*.
+    """
     most, least = (pick(planned, key=lambda arm: planned[arm], default="") for pick in (max, min))
     if planned and planned[most] > ALIKE * planned[least]:
         yield (
@@ -57,7 +63,7 @@ def on_searches(
             f"of arm {least!r} {planned[least]:,}; some of a difference may be that"
         )
     for name, one in tunings.items():
-        if one.luck is None:
+        if one.luck is None and min(seeds, one.finished) < 2:  # noqa: PLR2004
             yield (
                 f"the search of arm {name!r} cannot tell luck from worth: it takes two tuning "
                 "seeds, and two candidates that finished; its best score on its own seed is the "

@@ -266,7 +266,7 @@ def _notes(evidence: _Evidence, arms: Mapping[str, ArmVerdict]) -> Iterator[str]
     whole = len(spec.tasks) * spec.budget.steps * len(spec.seeds.tune)
     searches = {name: arm.search for name, arm in spec.arms.items() if arm.search}
     planned = {name: how.candidates * whole for name, how in searches.items()}
-    yield from care.on_searches(tunings, repeats, planned)
+    yield from care.on_searches(tunings, repeats, planned, len(spec.seeds.tune))
     for name, arm in arms.items():
         if arm.config is None:
             yield f"arm {name!r} has no winner of its search, or of one it comes after"

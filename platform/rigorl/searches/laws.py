@@ -71,8 +71,9 @@ def check_cmaes(space: Space, generation: int) -> None:
 
 
 def check_objectives(
-    maximise: Sequence[str], sampler: str, generation: int, prune: Prune | None
+    maximise: Sequence[str], sampler: str, generation: int, *, stops: bool
 ) -> None:
+    """Check what is maximised; *stops*: whether some are stopped, or copied, on the way."""
     several, said = len(maximise) > 1, ", ".join(maximise)
     if len(set(maximise)) < len(maximise):
         raise ValueError(f"objectives must differ, but maximise has {said}; drop one")
@@ -91,11 +92,11 @@ def check_objectives(
             f"generation must be 2 at least for {sampler}, for a child has two parents, "
             "but is 1; 20 would do"
         )
-    if prune and maximise[0] not in PER_EXAM:
+    if stops and maximise[0] not in PER_EXAM:
         raise ValueError(
-            "the first objective must be one that an exam of one seed tells, for `prune` goes "
-            f"by it, but is {maximise[0]}; put one of {', '.join(PER_EXAM)} first, or "
-            "drop prune"
+            "the first objective must be one that an exam of one seed tells, for `prune` and "
+            f"populations go by it, but is {maximise[0]}; put one of {', '.join(PER_EXAM)} first, "
+            "or stop nobody"
         )
 
 

@@ -69,7 +69,8 @@ class Search(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
     def __post_init__(self) -> None:
         check(self.space)
-        laws.check_objectives(self.maximise, self.sampler, self.generation, self.prune)
+        stops = self.prune is not None or self.is_population
+        laws.check_objectives(self.maximise, self.sampler, self.generation, stops=stops)
         laws.check_choice(self.choose, self.maximise)
         laws.check_points(self.maximise, self.reference_point, self.ideal_point)
         for law in self.constraints:
