@@ -175,7 +175,7 @@ def test_of_one_objective_the_largest_wins() -> None:
         ),
         (
             {"maximise": ("forgetting", "score"), "prune": {}},
-            "put one of score, worst_task, updates, hypervolume first, or drop prune",
+            "put one of score, worst_task, updates, hypervolume first, or stop nobody",
         ),
         ({"choose": {"updates": 1.0}}, "choose must weigh objectives of maximise .* has updates"),
         ({"choose": {"score": -1.0}}, "by positive numbers"),
