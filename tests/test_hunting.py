@@ -129,7 +129,7 @@ def test_brackets_are_those_of_the_paper() -> None:
 def test_hyperband_halves_a_bracket_and_lets_the_best_go_on() -> None:
     xs = list(range(9))
     found, played = told({"kind": "hyperband", "eta": 3, "grace": 1 / 9}, xs, Size(2, 9), by_x)
-    assert [len([one for one in played if stop in one.bars]) for stop in (0, 2)] == [9, 3]
+    assert [len([one for one in played if min(one.bars, default=9) == s]) for s in (0, 2)] == [9, 3]
     assert states(found) == ["pruned"] * 8 + ["finished"]
     assert [max(o.values) for o in found] == [0] * 6 + [2, 2, 8]
     assert all(one.seeds == (0, 1) for one in played)
@@ -153,6 +153,14 @@ def test_a_race_ends_for_whoever_is_worse_on_each_of_four_seeds() -> None:
     assert len(found[1].by_seed) == 4, "P = 1/16 at the fourth, and 1/8 at the third"
     assert found[1].steps == 4
     assert [one.seeds for one in played if one.number == 1] == [(0,), (1,), (2,), (3,)]
+
+
+def test_nobody_is_pruned_who_played_all_its_seeds() -> None:
+    found, played = told({"kind": "racing", "p": 0.05}, [5, 1, 2, 3], Size(5, 1), by_x)
+    assert len(played) == 20
+    assert states(found) == ["finished"] * 4, (
+        "P < 0.05 at the fifth seed, with nothing left to save"
+    )
 
 
 def test_a_race_is_run_against_the_winner_of_earlier_generations_too() -> None:

@@ -3,11 +3,13 @@
 import json
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from conftest import TINY
 from rigorl import cli, ledger
 from rigorl.outside.journal import at_home
+from rigorl.spec import Experiment
 
 SEARCH = {
     "space": {"rate": {"kind": "real", "low": 0.001, "high": 0.9, "log": True}},
@@ -57,3 +59,18 @@ def test_every_step_is_counted_once_whether_it_led_to_anything_or_not(
 def test_nothing_spent_is_an_empty_ledger(spec: object) -> None:
     assert ledger.ledger(spec, []) == []  # type: ignore[arg-type]
     assert "| all " in ledger.page([])
+
+
+def test_what_a_member_of_a_population_took_over_is_not_paid_twice(tmp_path: Path) -> None:
+    space = {"rate": {"kind": "real", "low": 0.001, "high": 0.9, "log": True}}
+    search = {"sampler": "pbt", "candidates": 4, "space": space}
+    arms = {"grown": {**TINY["arms"]["seeker"], "search": search}}
+    budget = {"steps": 20, "exam_every": 5, "exam_episodes": 1}
+    spec = {**TINY, "arms": arms, "budget": budget, "seeds": {"tune": [7, 8], "test": [0]}}
+    file = tmp_path / "spec.yaml"
+    file.write_text(json.dumps(spec))
+    cli.main(["run", str(file), "--home", str(tmp_path), "--local", "--mlflow", "none"])
+    entries = ledger.ledger(msgspec.convert(spec, Experiment), at_home(tmp_path).states("tiny"))
+    tune = next(entry for entry in entries if entry.phase == "tune")
+    assert tune.trials > 8, "else nobody went on as another"
+    assert 160 <= tune.steps < 180, "a step each for those who paused, and no segment twice"

@@ -570,3 +570,9 @@ def test_a_larger_population_is_another_one() -> None:
     ids = {plan.search_id(s, "grown", {}) for s in (small, large, seeking(every=2))}
     assert len(ids) == 3
     assert differences(seeking(sampler="tpe"), seeking(sampler="tpe", candidates=6)) == []
+
+
+def test_a_population_for_which_no_law_can_be_kept_is_not_begun() -> None:
+    spec = seeking(constraints=["rate < 0"])
+    with pytest.raises(SpecError, match="must find what `constraints` allow, but pbt has found"):
+        experiment.run(spec, InProcess(), Memory(), optuna_ask.ask)

@@ -85,7 +85,16 @@ def test_what_came_after_a_bar_that_was_missed_does_not_count() -> None:
     both[failure.trial] = both[failure.trial]._replace(failure=failure)
     found = search.judge({}, TRIALS, both, {0: math.inf})
     assert (found.state, found.values, found.by_seed) == ("pruned", {0: 1.0}, (1.0, 1.0))
+    assert found.curves == ({0: 1.0}, {0: 1.0}), "or bars that rest on it would move"
+    assert found.steps == search.judge({}, TRIALS, known({0: 1.0}, {0: 1.0}), {}).steps
     assert search.judge({}, TRIALS, both, {}).state == "failed"
+
+
+def test_a_bar_that_a_rollout_passed_is_met_at_the_next_exam() -> None:
+    both = known({2: 1.0}, {2: 1.0})
+    assert search.judge({}, TRIALS, both, {1: math.inf}).state == "open"
+    found = search.judge({}, TRIALS, both, dict.fromkeys((1, 2), math.inf))
+    assert (found.state, found.value) == ("pruned", 1.0)
 
 
 def test_bars_by_hand() -> None:

@@ -197,3 +197,43 @@ def test_whatever_was_earned_on_test_seeds_the_same_one_is_chosen() -> None:
     assert after.config == chosen
     assert after.score is not None
     assert after.score.mean.point == -1e9, "else this test shows nothing"
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_a_search_that_is_over_is_told_again_to_the_byte(way: str) -> None:
+    """Candidates that are the same share their trials: one may be let further than the other."""
+    raw = msgspec.to_builtins(spec_of(WAYS[way]))
+    how = raw["arms"]["tuned"]["search"]
+    how["space"] = {"rate": {"kind": "choice", "of": [0.001, 0.02, 0.1, 0.3, 0.9]}}
+    how["candidates"] = 16
+    for seed in range(3):
+        how["seed"] = seed
+        spec, journal = msgspec.convert(raw, Experiment), Memory()
+        first = run(spec, journal)
+        known = {trial: dict(told) for trial, told in journal.told.items()}
+        assert run(spec, journal) == first
+        assert experiment.verdict(spec, journal) == first
+        assert journal.told == known
+
+
+def test_hyperband_stops_who_passes_a_stop_at_the_next_exam_it_takes() -> None:
+    spec = tiny(
+        arms={
+            "ppo": {
+                "agent": {"name": "ppo", "config": {"n_steps": 64, "epochs": 1, "hidden": [4]}},
+                "search": {
+                    "candidates": 4,
+                    "sampler": "random",
+                    "prune": {"kind": "hyperband", "grace": 0.1, "eta": 2},
+                    "space": {"lr": {"kind": "real", "low": 1e-5, "high": 1e-2, "log": True}},
+                },
+            }
+        },
+        tasks=[{"name": "pole", "env": "CartPole-v1"}],
+        budget={"steps": 320, "exam_every": 32, "exam_episodes": 1, "num_envs": 1},
+        seeds={"tune": [1], "test": [0]},
+    )
+    tuned = run(spec, Memory()).arms["ppo"].tuning
+    assert tuned is not None
+    assert tuned.pruned == 3
+    assert tuned.luck is None, "the scores of survivors say too little of luck"

@@ -21,6 +21,10 @@ budget: {steps: 10, exam_every: 5}
 seeds: {test: [0], tune: [7]}
 """
 SEARCH = "x: {search: {candidates: 2, space: {%s}}, "
+LAWFUL = (
+    "x: {search: {candidates: 2, constraints: ['%s'], space: {rate: {kind: real, low: 0.1, "
+    "high: 0.2}, kind: {kind: choice, of: [a, b]}}}, "
+)
 PRUNED = SEARCH % "rate: {kind: choice, of: [1]}}, prune: {%s"
 
 
@@ -50,10 +54,11 @@ MISTAKES = [
     mistake("x: {", SEARCH % "rate: {kind: real, low: 2, high: 1}", "below high", "$.arms.x.search.space.rate"),
     mistake("x: {", SEARCH % "rate: {kind: real, low: 0, high: 1, log: true}", "above 0 on a log", "$.arms.x.search.space.rate"),
     mistake("x: {", SEARCH % "rate: {kind: choice, of: []}", "length >= 1", "$.arms.x.search.space.rate.of"),
+    mistake("x: {", LAWFUL % "rate < kind", "numbers with numbers, but 'rate < kind' does not", "$.arms.x.search"),
     mistake("x: {", PRUNED % "kind: curve, grace: 0.9", "has 2 exams and a grace of 0.9", "$"),
     mistake("x: {", PRUNED % "kind: hyperband, grace: 0.5", "must find an exam to stop at", "$"),
     mistake("x: {", PRUNED % "kind: racing", "at least 5 tuning seeds, but arm 'x' has 1", "$"),
-    mistake("x: {", PRUNED % "kind: both", "must have at least 5 tuning seeds", "$"),
+    mistake("x: {", PRUNED % "kind: racing, p: 0.2", "must have at least 5 tuning seeds", "$"),
     mistake("x: {", PRUNED % "kidn: both", "did you mean 'kind'", "$.arms.x.search.prune"),
     mistake("name: t,", "name: t, random: 1,", "given together", "$.tasks[0]"),
     mistake("name: t,", "name: t, random: 1, reference: 1,", "must differ", "$.tasks[0]"),

@@ -15,9 +15,10 @@ from rigorl.analysis.seeds import tuned_test_gap
 from rigorl.hunting import Try
 from rigorl.outside import optuna_ask
 from rigorl.replaying import Replay, replay
+from rigorl.search import Outcome
 from rigorl.searches import Prune
 from rigorl.space import Choice, Integer, Real, Space
-from rigorl.tables import Lookup, Table, as_search, distance, played, told
+from rigorl.tables import Lookup, Table, as_search, distance, played, table, told
 
 SPACE: Space = {"x": Real(low=0.0, high=1.0), "n": Integer(low=1, high=3)}
 
@@ -55,6 +56,30 @@ def test_a_configuration_that_failed_fails_again_and_is_paid_for() -> None:
     table = msgspec.structs.replace(table_of([[[1.0], [1.0]]]), values=((),))
     failed = played(table, 0, [0, 1], Try(0, {}, (0, 1), {}))
     assert (failed.state, failed.steps) == ("failed", 20)
+
+
+def test_an_exam_that_a_rollout_passed_is_the_next_one_in_a_table() -> None:
+    outcome = Outcome({"x": 0.1, "n": 1}, "finished", {1: 2.0}, curves=({1: 2.0, 2: 3.0},))
+    made = table("s", "a", SPACE, [10, 20, 30], [0], [outcome, outcome])
+    assert made.values[0] == ((2.0, 2.0, 3.0),)
+
+
+@pytest.mark.parametrize(
+    ("broken", "words"),
+    [
+        ({"seeds": [0]}, "rows? of seeds x rungs"),
+        ({"values": [[[1.0]], [[1.0], []]]}, "rows? of seeds x rungs"),
+        ({"steps": []}, "rows? of seeds x rungs|must rise"),
+        ({"steps": [0]}, "must rise from above 0"),
+        ({"configs": [{"x": 0.0, "n": 1}, {"x": "a", "n": 1}]}, r"of its space, but \[1\]"),
+        ({"configs": [{"x": 0.0, "n": 1}]}, "for 1"),
+    ],
+)
+def test_a_broken_table_is_refused(broken: Any, words: str) -> None:
+    whole = msgspec.to_builtins(table_of([[[1.0], [1.0]], [[1.0], [1.0]]]))
+    assert msgspec.convert(whole, Table)
+    with pytest.raises(msgspec.ValidationError, match=words):
+        msgspec.convert({**whole, **broken}, Table)
 
 
 def test_the_nearest_is_near_in_units_of_the_space() -> None:
@@ -208,7 +233,10 @@ def test_a_table_is_played_once_and_told_on_as_often_as_one_likes(
 @pytest.mark.parametrize(
     ("search", "words"),
     [
-        ({"prune": {"grace": 0.1}}, r"every candidate to its end.*\$\.arms\.x\.search\.prune"),
+        (
+            {"prune": {"kind": "asha", "grace": 0.1}},
+            r"every candidate to its end.*\$\.arms\.x\.search\.prune",
+        ),
         ({"sampler": "tpe"}, r"must not lean .* tpe does; choose one of random, qmc, grid"),
     ],
 )

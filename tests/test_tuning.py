@@ -27,7 +27,9 @@ def test_by_hand() -> None:
     assert (found.candidates, found.finished, found.pruned, found.failed) == (5, 3, 1, 1)
     assert (found.steps, found.saved) == (145, 30)
     assert found.tuned == 4
-    assert found.luck == pytest.approx(0.5)  # a quarter of the lead of 2, as in test_seed_model
+    assert found.luck is None, "one was pruned, and survivors scatter less than candidates do"
+    whole = tuning(HUNT._replace(states=["finished"] * 3 + ["failed"] * 2), 0)
+    assert whole.luck == pytest.approx(0.5)  # a quarter of the lead of 2, as in test_seed_model
     assert found.test is not None
     assert found.gap is not None
     assert (found.test.point, found.gap.point, found.gap.seeds) == (3, 1, 4)

@@ -153,11 +153,11 @@ def _hyperband(prune: Prune, field: Field, size: Size) -> Tries:
     stops = bracket(prune, size.rungs, min(field)).stops
     seeds, found, going = tuple(range(size.seeds)), dict[int, Outcome](), list(field)
     for halved, stop in enumerate((*stops, size.rungs), start=1):
-        limits = {stop: math.inf} if stop < size.rungs else {}
+        limits = dict.fromkeys(range(stop, size.rungs - 1), math.inf)  # a rollout may pass a stop
         told = yield [Try(number, field[number], seeds, limits) for number in going]
         found |= zip(going, told, strict=True)
         there = [number for number in going if found[number].state == "pruned"]
-        there.sort(key=lambda number: found[number].values[stop], reverse=True)
+        there.sort(key=lambda number: found[number].value, reverse=True)
         going = there[: max(1, math.floor(len(field) / prune.eta**halved))]
         if not going:
             break
@@ -172,11 +172,13 @@ def _seed_by_seed(prune: Prune, field: Field, told: Sequence[Outcome], size: Siz
     found: dict[int, Outcome] = {number: Outcome(field[number], "open", {}) for number in field}
     for seed in range(size.seeds):
         going = [number for number in field if found[number].state in ("open", "finished")]
-        limits = bars(prune, [o.curves[seed] for o in told if seed < len(o.curves)], size.rungs)
+        able = [o for o in told if o.state != "failed" and seed < len(o.curves)]
+        limits = bars(prune, [o.curves[seed] for o in able], size.rungs)
         news = yield [Try(number, field[number], (seed,), limits) for number in going]
         for number, outcome in zip(going, news, strict=True):
             found[number] = joined(found[number], outcome)
-        _race(prune, found, [o for o in told if o.state == "finished"], seed + 1)
+        if seed + 1 < size.seeds:  # then there is something left to save
+            _race(prune, found, [o for o in told if o.state == "finished"], seed + 1)
     return list(found.values())
 
 

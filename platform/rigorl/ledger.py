@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 from rigorl import report
 from rigorl.outside.journal import State
-from rigorl.outside.live import is_of
+from rigorl.outside.live import is_of, steps_made
 from rigorl.spec import Experiment
 
 
@@ -37,19 +37,12 @@ def _entry(arm: str, phase: str, states: Sequence[State]) -> Entry:
     finished = sum(state.finished for state in states)
     failed = sum(state.failure is not None for state in states)
     spent = (sum(s.seconds.get(what, 0.0) for s in states) for what in WHAT)
-    steps = sum(map(_steps, states))
+    steps = sum(map(steps_made, states))
     stopped = len(states) - finished - failed
     return Entry(arm, phase, len(states), finished, failed, stopped, steps, *spent)
 
 
 WHAT = ("learn", "exam", "checkpoint")
-
-
-def _steps(state: State) -> int:
-    budget = state.trial.budget
-    if state.finished:
-        return len(state.trial.tasks) * budget.steps
-    return state.stage * budget.steps + state.step
 
 
 def page(entries: Sequence[Entry]) -> str:

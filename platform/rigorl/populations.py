@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from rigorl.bandit import Belief, Tried, best, climbed, learned
+from rigorl.errors import SpecError
 from rigorl.schedules import SCHEDULE, at
 from rigorl.search import Outcome
 from rigorl.searches import Search
@@ -107,9 +108,12 @@ def _newborn(how: Search, rng: np.random.Generator) -> Config:
     drawn = {name: _drawn(over, rng) for name, over in how.space.items()}
     for _ in range(TRIES):
         if _is_lawful(how, drawn):
-            break
+            return drawn
         drawn = {name: _drawn(over, rng) for name, over in how.space.items()}
-    return drawn
+    raise SpecError(
+        f"a sampler must find what `constraints` allow, but {how.sampler} has found nothing in "
+        f"{TRIES} tries; loosen them, or tighten the space"
+    )
 
 
 def _is_lawful(how: Search, config: Config) -> bool:

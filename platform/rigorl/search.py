@@ -108,7 +108,9 @@ def judge(
     reached = set.intersection(*(set(standing.values) for standing in standings))
     values = {rung: mean([s.values[rung] for s in standings]) for rung in sorted(reached)}
     missed = next((r for r, v in values.items() if v < bars.get(r, -math.inf)), None)
-    values = {rung: v for rung, v in values.items() if missed is None or rung <= missed}
+    if missed is not None:
+        values = {rung: v for rung, v in values.items() if rung <= missed}
+        standings = [_until(missed, standing) for standing in standings]
     state: State = "open"
     if missed is not None:
         state = "pruned"
@@ -121,6 +123,11 @@ def judge(
     curves = tuple(s.values for s in standings)
     vectors = tuple(s.vector for s in standings if s.vector)
     return Outcome(config, state, values, by_seed, steps, curves, vectors)
+
+
+def _until(rung: int, standing: Standing) -> Standing:
+    """Return *standing* as it was at *rung*."""
+    return Standing({r: v for r, v in standing.values.items() if r <= rung})
 
 
 def joined(first: Outcome, then: Outcome) -> Outcome:

@@ -185,8 +185,19 @@ def holds(law: str, config: Config) -> bool:
         return True
     try:
         return bool(_worth(tree, config))
-    except (ArithmeticError, TypeError) as error:
-        raise ValueError(f"{law!r} cannot be worked out for {dict(config)}: {error}") from error
+    except (ArithmeticError, TypeError):  # what cannot be worked out is not kept
+        return False
+
+
+def compares(law: str, config: Config) -> bool:
+    """Say whether *law* compares what can be compared, in *config*."""
+    try:
+        _worth(_parsed(law), config)
+    except ArithmeticError:
+        return True
+    except TypeError:
+        return False
+    return True
 
 
 def _parsed(law: str) -> ast.expr:

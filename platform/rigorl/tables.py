@@ -6,7 +6,8 @@ times, each time on other seeds: some to choose by, and all others to be judged 
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -19,7 +20,7 @@ from rigorl.analysis.seeds import winners_curse
 from rigorl.hunting import Size, Try, follow, hunt
 from rigorl.search import Outcome
 from rigorl.searches import POPULATIONS, Count, Prune, Sampler, Search
-from rigorl.space import Choice, Config, Over, Space
+from rigorl.space import Choice, Config, Over, Space, fits
 
 Array = NDArray[np.float64]
 Ask = Callable[[Search, int, Sequence[Outcome]], Config]
@@ -41,10 +42,24 @@ class Table(Struct, frozen=True, kw_only=True, dict=True):
     values: tuple[tuple[tuple[float, ...], ...], ...]
 
     def __post_init__(self) -> None:
-        if len(self.configs) != len(self.values):
+        shape = [len(self.steps)] * len(self.seeds)
+        broken = [n for n, row in enumerate(self.values) if row and [*map(len, row)] != shape]
+        if len(self.configs) != len(self.values) or broken:
             raise ValueError(
-                f"a table must have a row for each configuration, but has {len(self.configs)} and "
-                f"{len(self.values)}; make it again with `rigorl table`"
+                "a table must have a row of seeds x rungs, or an empty one, for each "
+                f"configuration, but has {len(self.values)} for {len(self.configs)}, and wrong "
+                f"ones at {broken}; make it again with `rigorl table`"
+            )
+        if not self.steps or any(a >= b for a, b in pairwise((0, *self.steps))):
+            raise ValueError(
+                f"steps of a table must rise from above 0, but are {list(self.steps)}; make it "
+                "again with `rigorl table`"
+            )
+        strangers = [n for n, c in enumerate(self.configs) if n and not fits(self.space, c)]
+        if strangers:
+            raise ValueError(
+                f"configurations of a table must be of its space, but {strangers} are not; make "
+                "it again with `rigorl table`"
             )
 
     @property
@@ -71,12 +86,17 @@ def table(
         seeds=tuple(seeds),
         configs=tuple(dict(outcome.config) for outcome in told),
         values=tuple(
-            tuple(tuple(curve[rung] for rung in rungs) for curve in outcome.curves)
+            tuple(tuple(_seen(curve, rung) for rung in rungs) for curve in outcome.curves)
             if outcome.state == "finished"
             else ()
             for outcome in told
         ),
     )
+
+
+def _seen(curve: Mapping[int, float], rung: int) -> float:
+    """Return what a curve was at *rung*, or at the next one if a rollout passed that."""
+    return curve[min(r for r in curve if r >= rung)]
 
 
 class Lookup(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -160,7 +180,9 @@ def told(table: Table, how: Lookup, ask: Ask, luck: np.random.SeedSequence) -> T
     row = table.values[rows[found.index(winner)]]
     test = search.mean([row[place][-1] for place in others])
     curse = winners_curse(np.array([o.by_seed for o in found if o.state == "finished"]))
-    return Told(winner.value, test, steps / table.steps[-1], curse.tuned - curse.test)
+    whole = all(outcome.state != "pruned" for outcome in found)
+    expected = curse.tuned - curse.test if whole else math.nan
+    return Told(winner.value, test, steps / table.steps[-1], expected)
 
 
 def played(table: Table, row: int, places: Sequence[int], one: Try) -> Outcome:

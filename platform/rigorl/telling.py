@@ -17,6 +17,7 @@ from rigorl.checkpoint import Store
 from rigorl.fitting import Node, never, short_of, trials_at_once
 from rigorl.hiding import has_secret, shown
 from rigorl.outside import live
+from rigorl.outside.groups import Groups
 from rigorl.outside.journal import SqlJournal, State, hosts
 from rigorl.outside.provenance import software
 from rigorl.spec import Experiment
@@ -120,6 +121,10 @@ def resumed(spec: Experiment, journal: SqlJournal, store: Store) -> str:
     """Say what is kept, what goes on, and what begins anew."""
     states = journal.states(spec.name)
     open_ = [state for state in states if not state.finished and not _is_settled(state)]
+    groups = Groups(journal, spec)
+    groups.meet([state.trial.id for state in open_])
+    given_up = groups.pruned([state.trial.id for state in open_])
+    open_ = [state for state in open_ if state.trial.id not in given_up]
     saved = {s.trial.id for s in open_ if checkpoint.checkpoints(store.below(s.trial.id))}
     lines = {
         s.trial.id: f"{s.trial.arm}, {s.trial.phase} seed {s.trial.seed}, "

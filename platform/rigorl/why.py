@@ -53,7 +53,9 @@ def whys(spec: Experiment, journal: SqlJournal, *, driven: bool) -> list[Why]:
     found = [_why(state, befell.get(state.trial.id, Past()), driven=driven) for state in open_]
     failed = [state for state in states if state.failure]
     found += [_why(state, befell.get(state.trial.id, Past()), driven=driven) for state in failed]
-    told = [why for why in found if why] + list(_not_yet(spec, [*states, *open_], waves))
+    over = journal.state(spec.name) == "done"  # whom a search gave up waits for nothing
+    later = [] if over else list(_not_yet(spec, [*states, *open_], waves))
+    told = [why for why in found if why] + later
     arms = [*spec.arms, plan.UNIFORM]
     return sorted(told, key=lambda why: (arms.index(why.arm), why.phase != "tune"))
 

@@ -124,7 +124,8 @@ def tuning(hunt: Hunt, luck: statistics.Luck) -> Tuning:
         over = statistics.interval(hunt.test_S[:, None], means, luck)
         test = Estimate.of(over, n)
         gap = Estimate(tuned - over.point, tuned - over.high, tuned - over.low, n)
-    unknown = hunt.akin or hunt.winner is not None or not np.isfinite(curse.test)
+    survivors = counts["pruned"] > 0  # they scatter less than candidates do
+    unknown = hunt.akin or survivors or hunt.winner is not None or not np.isfinite(curse.test)
     pruned = [n for n, state in zip(hunt.steps, hunt.states, strict=True) if state == "pruned"]
     return Tuning(
         candidates=len(hunt.states),

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
-from rigorl import plan, search
+from rigorl import objectives, plan, search
 from rigorl.search import NEWBORN, Outcome
 from rigorl.space import Choice, Integer, Real
 from rigorl.spec import Experiment
@@ -55,8 +55,13 @@ def frame(journal: Known, spec: Experiment) -> pd.DataFrame:
     for group in _groups(journal, spec, found):
         seeds = spec.seeds.tune if group.phase == "tune" else spec.seeds.test
         configs = {**found.chosen, group.arm: group.config}
-        for trial in plan.trials(spec, group.arm, group.phase, configs, seeds):
-            curve = known.get(trial.id, NEWBORN).values  # noqa: PD011  no pandas here
+        trials, how = (
+            plan.trials(spec, group.arm, group.phase, configs, seeds),
+            spec.arms[group.arm].search,
+        )
+        seen = objectives.measured(how, trials, known, journal.reports) if how else known
+        for trial in trials:
+            curve = seen.get(trial.id, NEWBORN).values  # noqa: PD011  no pandas here
             for rung, value in sorted(curve.items()):
                 stage, before = divmod(rung, each)
                 step = min((before + 1) * spec.budget.exam_every, spec.budget.steps)
@@ -86,7 +91,7 @@ def _groups(journal: Known, spec: Experiment, found: Found) -> Iterator[_Group]:
         for repeat, outcomes in enumerate(found.hunts.get(name, [])):
             proposed = journal.proposed(plan.search_id(spec, name, found.chosen, repeat))
             over = len(outcomes) == arm.search.candidates
-            winner = search.best(outcomes) if over else None
+            winner = objectives.best(arm.search, outcomes) if over else None
             for number in sorted(proposed.keys() & set(range(arm.search.candidates))):
                 yield from _candidate(name, repeat, number, proposed[number], outcomes, winner)
 

@@ -106,7 +106,7 @@ class Progress:
     def _look(self) -> Look:
         states = self.journal.states(self.spec.name)
         found = counts(self.spec, states)
-        made = sum(_made(state) for state in states)
+        made = sum(steps_made(state) for state in states)
         now = time.monotonic()
         self.rates.append((now, made))
         while now - self.rates[0][0] > MEMORY:
@@ -159,7 +159,7 @@ def counts(spec: Experiment, states: Sequence[State]) -> dict[tuple[str, str], C
         ours = [
             s for s in states if (s.trial.arm, s.trial.phase) == (arm, phase) and is_of(spec, s)
         ]
-        made = sum(_made(state) for state in ours)
+        made = sum(steps_made(state) for state in ours)
         ended = sum(not state.finished and not is_running(state) for state in ours)
         stages = 1 if phase == "scale" else len(spec.tasks)
         scores = [s.value for s in ours if s.finished and s.value is not None]
@@ -191,11 +191,11 @@ def is_running(state: State) -> bool:
 
 def _share(states: Sequence[State], planned: int, stages: int, spec: Experiment) -> float:
     """Return the share of the steps planned that those made who finished or still run."""
-    made = sum(_made(state) for state in states if state.finished or is_running(state))
+    made = sum(steps_made(state) for state in states if state.finished or is_running(state))
     return made / (planned * stages * spec.budget.steps)
 
 
-def _made(state: State) -> int:
+def steps_made(state: State) -> int:
     """Return the steps that a trial made; a member of a population, since it is what it is."""
     trial = state.trial
     like = trial.before_last_change if trial.phase == "tune" else None

@@ -35,8 +35,10 @@ class Prune(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
                 return rungs >= self.eta * max(1.0, self.grace * rungs)
             case "racing":
                 return True
-            case _:
+            case "asha":
                 return first < rungs
+            case _:
+                return math.ceil(self.grace * rungs) < rungs - 1
 
     @property
     def kept(self) -> float:

@@ -8,7 +8,7 @@ from msgspec import Meta, Struct
 from rigorl.searches import laws
 from rigorl.searches.measure import Measure, Objective
 from rigorl.searches.prune import Prune
-from rigorl.space import Space, check, fits, grid, holds, names_of
+from rigorl.space import Choice, Space, check, compares, fits, grid, holds, names_of
 
 Count = Annotated[int, Meta(gt=0)]
 Sampler = Literal[
@@ -117,6 +117,12 @@ class Search(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
                 f"a constraint must compare dimensions of the space, but {law!r} names "
                 f"{', '.join(sorted(names - self.space.keys())) or 'none'}; the space has "
                 f"{', '.join(self.space)}"
+            )
+        first = {n: o.of[0] if isinstance(o, Choice) else o.low for n, o in self.space.items()}
+        if not compares(law, first):
+            raise ValueError(
+                f"a constraint must compare numbers with numbers, but {law!r} does not, as for "
+                f"{', '.join(f'{name} {first[name]!r}' for name in sorted(names))}; correct it"
             )
 
     def _check_grid(self) -> None:
