@@ -17,7 +17,12 @@ from helpers.heads import Head, head
 
 pytestmark = pytest.mark.filterwarnings("default")
 SPEC = str(ROOT / "experiments" / "quickstart.yaml")
-SMALL = ("arms.tuned.search.candidates=2", "seeds.test=[0,1]", "budget.steps=1024")
+SMALL = (
+    "arms.tuned.search.candidates=2",
+    "seeds.test=[0,1]",
+    "budget.steps=1024",
+    "budget.exam_every=512",
+)
 SET = () if os.environ.get("WHOLE") else tuple(w for s in SMALL for w in ("--set", s))
 
 
