@@ -146,8 +146,8 @@ def about(args: argparse.Namespace) -> str:
         "round. From the start: once Ray is there, until the last candidate ends, so the start of "
         "workers is in it. From one to the next (bar: "
         f"{START:g} s): from the last step of a candidate to the first of the next in one process. "
-        "Of ours it holds an exam, a checkpoint, its policies, the journal (SQLite), the wait "
-        "for its generation, and Tune. Optuna's threads share a study in memory; its "
+        "Of ours it holds an exam, a checkpoint, its policies, the journal (SQLite), and the wait "
+        "for its generation. Optuna's threads share a study in memory; its "
         "processes share one through SQLite."
     )
 
