@@ -1,6 +1,6 @@
 """What PPO and SAC say can change while they learn, does; and what was set wins over what was saved."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -8,14 +8,14 @@ import msgspec
 import pytest
 
 from conftest import tiny
+from helpers.dying import Dying, Killed
 from helpers.trials import encoded, reports, until_saved
 from rigorl import contract, experiment
 from rigorl.lockstep import play
 from rigorl.outside import optuna_ask
 from rigorl.outside.in_process import Alone, InProcess, Memory
-from rigorl.plan import Agenda
 from rigorl.spec import AgentSpec, Budget, TaskSpec
-from rigorl.trial import Bundle, Event, Trial
+from rigorl.trial import Bundle, Trial
 
 PPO: dict[str, Any] = {
     "n_steps": 16,
@@ -122,29 +122,6 @@ def test_interrupted_at_the_switch_it_is_to_the_bit_what_it_was(agent: str, tmp_
     ]
     assert ends[0] == ends[1]
     assert reports(whole)[-1].finished
-
-
-class Killed(Exception):  # noqa: N818
-    pass
-
-
-class Dying(InProcess):
-    """A cluster whose driver dies at the n-th thing that it is told."""
-
-    def __init__(self, storage: Path, after: int) -> None:
-        super().__init__(storage)
-        self.left = after
-
-    def play(
-        self, agenda: Agenda, record: Callable[[Sequence[Trial], Sequence[Event]], None]
-    ) -> None:
-        def dying(trials: Sequence[Trial], events: Sequence[Event]) -> None:
-            record(trials, events)
-            self.left -= 1
-            if self.left == 0:
-                raise Killed
-
-        super().play(agenda, dying)
 
 
 @pytest.mark.parametrize("sampler", ["pbt", "pb2"])

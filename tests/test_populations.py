@@ -5,7 +5,7 @@ Several of these are faults of public code for PBT, by the card that lists them.
 
 import copy
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from conftest import tiny
+from helpers.dying import Dying, Killed
 from rigorl import experiment, plan, playable, populations, search
 from rigorl.errors import SpecError
 from rigorl.growth import differences
@@ -368,29 +369,6 @@ def test_what_goes_on_as_another_begins_where_that_one_stands(
     for begun in starts.values():
         stops_ = [begun[0] // 5 * 5 + 5 * i for i in range(len(begun))]
         assert begun == [step + step % 2 for step in stops_]
-
-
-class Killed(Exception):  # noqa: N818
-    pass
-
-
-class Dying(InProcess):
-    """A cluster whose driver dies at the n-th thing that it is told."""
-
-    def __init__(self, storage: Path, after: int) -> None:
-        super().__init__(storage)
-        self.left = after
-
-    def play(
-        self, agenda: Agenda, record: Callable[[Sequence[Trial], Sequence[Event]], None]
-    ) -> None:
-        def dying(trials: Sequence[Trial], events: Sequence[Event]) -> None:
-            record(trials, events)
-            self.left -= 1
-            if self.left == 0:
-                raise Killed
-
-        super().play(agenda, dying)
 
 
 @pytest.mark.parametrize("after", [1, 13, 40, 57, 75, 120])

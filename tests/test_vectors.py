@@ -2,7 +2,6 @@
 
 import json
 import math
-from collections.abc import Callable, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 import pytest
 
 from conftest import tiny
+from helpers.dying import Dying, Killed
 from rigorl import experiment, plan, playable, report
 from rigorl.analysis.verdict import Verdict
 from rigorl.objectives import at
@@ -17,10 +17,8 @@ from rigorl.outside import optuna_ask, yaml_file
 from rigorl.outside.groups import Groups
 from rigorl.outside.in_process import InProcess, Memory
 from rigorl.outside.journal import SqlJournal, at_home
-from rigorl.plan import Agenda
 from rigorl.search import mean
 from rigorl.spec import Experiment
-from rigorl.trial import Event, Trial
 
 SHIPPED = Path(__file__).parents[1] / "experiments" / "hpo" / "two_objectives.yaml"
 
@@ -81,29 +79,6 @@ Kept = Memory | SqlJournal
 def run(spec: Experiment, journal: Kept, storage: Path | None = None) -> Verdict:
     journal.begin(spec)
     return experiment.run(spec, InProcess(storage), journal, optuna_ask.ask)
-
-
-class Killed(Exception):  # noqa: N818
-    pass
-
-
-class Dying(InProcess):
-    """A cluster whose driver dies at the n-th thing that it is told."""
-
-    def __init__(self, storage: Path, after: int) -> None:
-        super().__init__(storage)
-        self.left = after
-
-    def play(
-        self, agenda: Agenda, record: Callable[[Sequence[Trial], Sequence[Event]], None]
-    ) -> None:
-        def dying(trials: Sequence[Trial], events: Sequence[Event]) -> None:
-            record(trials, events)
-            self.left -= 1
-            if self.left == 0:
-                raise Killed
-
-        super().play(agenda, dying)
 
 
 SPECS = {
