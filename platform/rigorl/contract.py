@@ -34,7 +34,7 @@ PLAYING = (
     "run.py",
     "lockstep.py",
     "tasks/**/*.py",
-    "blocks/*.py",
+    "blocks/**/*.py",
 )
 """The rooms whose code may change what a trial reports."""
 I = TypeVar("I")  # noqa: E741

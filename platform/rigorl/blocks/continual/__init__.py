@@ -1,0 +1,47 @@
+"""Methods against forgetting, one a file, for any agent that keeps `student.Student`."""
+
+import torch
+from torch import Tensor
+
+from rigorl.blocks.continual import agem, ewc, finetune, lwf, refresh, replay, si
+from rigorl.blocks.continual.student import Learned, Lesson, Method, Rows, Student
+from rigorl.seeds import integer
+
+__all__ = ["Chosen", "Learned", "Lesson", "Method", "Rows", "Student", "begin", "is_plain"]
+
+Chosen = (
+    finetune.Config
+    | replay.Config
+    | ewc.Config
+    | si.Config
+    | lwf.Config
+    | agem.Config
+    | refresh.Config
+)
+"""What `method:` of an agent may say."""
+
+
+def begin(chosen: Chosen, weights_P: Tensor, seed: int) -> Method:
+    """Return the method as it is at birth, for a student with *weights_P*."""
+    luck = torch.Generator().manual_seed(integer(seed, "method", type(chosen).__module__))
+    match chosen:
+        case refresh.Config():
+            return refresh.Refresh(chosen, begin(chosen.base, weights_P, seed), weights_P, luck)
+        case replay.Config():
+            method: Method = replay.Replay(chosen, luck)
+        case agem.Config():
+            method = agem.AGEM(chosen, luck)
+        case ewc.Config():
+            method = ewc.EWC(chosen, weights_P)
+        case si.Config():
+            method = si.SI(chosen, weights_P)
+        case lwf.Config():
+            method = lwf.LwF(chosen, weights_P)
+        case finetune.Config():
+            method = finetune.Finetune()
+    return method
+
+
+def is_plain(chosen: Chosen) -> bool:
+    """Say whether nothing is done against forgetting, so that no student is needed."""
+    return isinstance(chosen, finetune.Config)
