@@ -7,7 +7,7 @@ from typing import Any
 from rigorl import contract
 from rigorl.errors import SpecError
 from rigorl.schedules import at
-from rigorl.space import Choice
+from rigorl.space import Choice, merged
 from rigorl.spec import AgentSpec, Arm, Experiment
 from rigorl.tasks.envs import rewards, try_out, world_spec
 
@@ -33,7 +33,7 @@ def check(spec: Experiment) -> list[str]:
         for config, where in _corners(arm):
             try:
                 contract.configure(
-                    AgentSpec(name=arm.agent.name, config={**arm.agent.config, **config})
+                    AgentSpec(name=arm.agent.name, config=merged(arm.agent.config, config))
                 )
             except SpecError as error:
                 raise SpecError(error.message, f"{there}.search.space.{where}") from error

@@ -16,6 +16,7 @@ from rigorl.resources import ExamSpec, Needs, PlacementSpec, needs
 from rigorl.schedules import SCHEDULE, Change, check
 from rigorl.searches import Search
 from rigorl.seeds import SeedPlan
+from rigorl.space import merged
 
 Count = Annotated[int, Meta(gt=0)]
 Share = Annotated[float, Meta(gt=0, lt=1)]
@@ -163,7 +164,7 @@ class Arm(Spec, frozen=True):
         if self.search and self.search.is_population:
             changes = settings.pop(SCHEDULE, ())
             schedule = tuple((step, dict(change)) for step, change in changes)
-        settings = {**self.agent.config, **settings}
+        settings = merged(self.agent.config, settings)
         return AgentSpec(name=self.agent.name, config=settings, schedule=schedule)
 
 
