@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from rigorl.blocks.continual import agem, ewc, finetune, lwf, refresh, replay, si
+from rigorl.blocks.continual import agem, ewc, finetune, lwf, refresh, replay, si, steady
 from rigorl.blocks.continual.student import Learned, Lesson, Method, Rows, Student
 from rigorl.seeds import integer
 
@@ -17,6 +17,7 @@ Chosen = (
     | lwf.Config
     | agem.Config
     | refresh.Config
+    | steady.Config
 )
 """What `method:` of an agent may say."""
 
@@ -37,6 +38,8 @@ def begin(chosen: Chosen, weights_P: Tensor, seed: int) -> Method:
             method = si.SI(chosen, weights_P)
         case lwf.Config():
             method = lwf.LwF(chosen, weights_P)
+        case steady.Config():
+            method = steady.Steady(chosen, luck)
         case finetune.Config():
             method = finetune.Finetune()
     return method
