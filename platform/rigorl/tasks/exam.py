@@ -87,12 +87,14 @@ def examine(exam: Exam) -> Result:
 
 
 def _mark(policy: Policy, task: examples.Supervised) -> Result:
-    policy, right = copy.deepcopy(policy), 0
-    for start in range(0, len(task.held_out.label_N), CHUNK):
-        input_ND, label_N = (part[start : start + CHUNK] for part in task.held_out)
-        answers = policy(_batch(task.observation_space, list(input_ND)))
-        right += int((answers[: len(label_N)] == label_N).sum())
-    return Result(np.array([[right / len(task.held_out.label_N)]]), 0)
+    input_ND, label_N = task.held_out
+    count, rest = len(label_N), -len(label_N) % CHUNK
+    policy = copy.deepcopy(policy)
+    blocks = np.concatenate([input_ND, input_ND[:1].repeat(rest, 0)]).reshape(
+        -1, CHUNK, *input_ND.shape[1:]
+    )
+    answer_N = np.concatenate([policy(block) for block in blocks])[:count]
+    return Result(np.array([[np.mean(answer_N == label_N)]]), 0)
 
 
 def _play(exam: Exam, room: "Room", episodes: Sequence[int]) -> Result:

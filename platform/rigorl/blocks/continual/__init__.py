@@ -23,11 +23,15 @@ Chosen = (
 
 
 def begin(chosen: Chosen, weights_P: Tensor, seed: int) -> Method:
-    """Return the method as it is at birth, for a student with *weights_P*."""
-    luck = torch.Generator().manual_seed(integer(seed, "method", type(chosen).__module__))
+    """Return the method as it is at birth, for a student with *weights_P*.
+
+    Methods that remember choose the same rows, given the same seed.
+    """
+    luck = torch.Generator().manual_seed(integer(seed, "memory"))
     match chosen:
         case refresh.Config():
-            return refresh.Refresh(chosen, begin(chosen.base, weights_P, seed), weights_P, luck)
+            noise = torch.Generator().manual_seed(integer(seed, "noise"))
+            return refresh.Refresh(chosen, begin(chosen.base, weights_P, seed), weights_P, noise)
         case replay.Config():
             method: Method = replay.Replay(chosen, luck)
         case agem.Config():
