@@ -90,7 +90,7 @@ class Classifier:
             self.updates += 1
             step = min(step + self.batch, span.stop)
             yield Progress(step, self.updates, {"loss": self._loss(lesson.batch)})
-        self._consolidate(world.examples)
+        self._consolidate(world.examples, span.stage)
 
     def _next(self, examples: Examples, stage: int, step: int) -> Batch:
         """Return the batch that begins at *step*: a function of it and the seed alone."""
@@ -101,12 +101,14 @@ class Classifier:
         rows_B = order_N[at * size : (at + 1) * size]
         return Batch(*(torch.from_numpy(part[rows_B]) for part in examples))
 
-    def _consolidate(self, examples: Examples) -> None:
+    def _consolidate(self, examples: Examples, stage: int) -> None:
+        """Each class of each task has a share of the memory."""
         whole = Batch(*map(torch.from_numpy, examples))
         self.met_C[whole.label_B] = 1.0
         target_NC = torch.nn.functional.one_hot(whole.label_B, self.sizes[-1]).float()
+        group_N = whole.label_B + stage * self.sizes[-1]
         rows = whole.input_BD, target_NC, torch.ones_like(target_NC)
-        self.method.consolidate(self, Learned(whole, rows, whole.label_B))
+        self.method.consolidate(self, Learned(whole, rows, group_N))
 
     @torch.no_grad()
     def _loss(self, batch: Batch) -> float:
