@@ -1,6 +1,6 @@
 """Play digits.yaml, and hold what comes of it to the numbers that are known.
 
-    python experiments/continual/digits_table.py --home runs/digits > experiments/continual/results/digits.md
+    python experiments/continual/digits_table.py --home runs/digits
 
 What is known is a mean over five seeds, in percent, and for some cells its standard deviation.
 A cell agrees if our mean is within two standard errors of the difference of both means. One play
