@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from rigorl.blocks.continual import Chosen, Learned, Rows, begin, finetune
-from rigorl.blocks.continual.tangent import Part, Tangent
+from rigorl.blocks.continual.tangent import Tangent, traced
 from rigorl.blocks.layers import carve, forward, initialise, slopes, weight_slopes, widths
 from rigorl.blocks.storage import load_groups, save_groups
 from rigorl.contract import Crew, Progress, Span
@@ -152,17 +152,9 @@ class Classifier:
 
     def tangents(self, rows: Rows) -> list[Tangent]:
         """Return how the logits at what *rows* ask change with the weights."""
-        through = forward(self.net, rows[0])
-        one_hot_CC = torch.eye(self.sizes[-1])
-        backs = [
-            slopes(self.net, through, one_C.expand(len(rows[0]), -1).contiguous())
-            for one_C in one_hot_CC
-        ]
-        parts = [
-            Part(input_BD, torch.stack(of_layer, 1))
-            for input_BD, of_layer in zip(through[:-1], zip(*backs, strict=True), strict=True)
-        ]
-        return [Tangent(parts)]
+        through = forward(self.net, rows[0])[:-1]
+        slopes_ = [(hidden_BD > 0).float() for hidden_BD in through[1:]]
+        return [traced([layer.weight_OI for layer in self.net], through, slopes_)]
 
     def policies(self) -> Mapping[str, Policy]:
         return {"classifier": Likeliest(self.weights_P.clone(), self.sizes)}

@@ -23,6 +23,23 @@ class Part(NamedTuple):
     """How each output changes with each of the layer's sums."""
 
 
+def traced(
+    weights: Sequence[Tensor], inputs: Sequence[Tensor], slopes: Sequence[Tensor], begin: int = 0
+) -> "Tangent":
+    """Return the tangent of a network, layer by layer: its weight_HD, and its input_BD.
+
+    *slopes* has, of each layer but the last, the derivative_BH of what follows its sums.
+    """
+    back_BKH = torch.eye(len(weights[-1])).expand(len(inputs[0]), -1, -1)
+    parts = [Part(inputs[-1], back_BKH)]
+    for weight_HD, input_BD, slope_BD in zip(
+        reversed(weights[1:]), reversed(inputs[:-1]), reversed(slopes), strict=True
+    ):
+        back_BKH = (back_BKH @ weight_HD) * slope_BD[:, None]
+        parts.append(Part(input_BD, back_BKH))
+    return Tangent(parts[::-1], begin)
+
+
 class Tangent(NamedTuple):
     """A network at some inputs; its weights begin at *begin* of the vector of all weights."""
 
