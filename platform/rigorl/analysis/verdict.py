@@ -265,6 +265,7 @@ def _notes(evidence: Evidence, arms: Mapping[str, ArmVerdict]) -> Iterator[str]:
     spec = evidence.spec
     yield from care.on_scales(spec, evidence.scales)
     yield from care.on_exams(spec)
+    yield from care.on_placebos({n: arm.lessons for n, arm in arms.items() if arm.lessons})
     tunings = {name: arm.tuning for name, arm in arms.items() if arm.tuning}
     repeats = {name: arm.repeats for name, arm in arms.items() if arm.repeats}
     whole = len(spec.tasks) * spec.budget.steps * len(spec.seeds.tune)
