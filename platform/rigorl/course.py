@@ -1,10 +1,10 @@
 """What a sequence of tasks did to each arm, as tables, and as a card of three numbers."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from html import escape
 from typing import NamedTuple
 
-from rigorl.analysis.lessons import LEVELS, PAIRED, Floor, Lessons, Span, Told
+from rigorl.analysis.lessons import PAIRED, Lessons, Span, Told
 from rigorl.analysis.statistics import Estimate
 from rigorl.analysis.verdict import Verdict
 from rigorl.cells import estimate, listed, number, table
@@ -13,7 +13,7 @@ MEASURES = {
     "acc": "mean score at the end (ACC)",
     "la": "mean score when just learned (LA)",
     "forg": "forgetting since (FORG)",
-    "min_acc": "worst since, mean over earlier tasks (min-ACC)",
+    "min_acc": "worst since, of earlier tasks (min-ACC)",
     "low_acc": "the same, lowest tenth for worst",
     "wc_acc": "worst case (WC-ACC)",
     "min_fall": "min-ACC below what was learned",
@@ -21,13 +21,13 @@ MEASURES = {
     "wc_fall": "WC-ACC below what was learned",
     "gap_depth": "depth of the gap",
     "gap_area": "area of the gap, score x updates",
-    "dip_area": "of it until 95 % is back, where it came back",
-    "recovery_updates": "updates until 95 % is back, where it came back",
+    "dip_area": "of it until 95 % is back, where it is",
+    "recovery_updates": "updates until 95 % is back, where it is",
     "recovery_steps": "the same in environment steps",
     "recovery_evaluations": "the same in exams",
-    "unrecovered": "earlier tasks where it did not",
-    "aaa": "mean score over time of tasks seen by then (AAA)",
-    "lca10": "mean of the first 10 exams of later tasks (LCA10)",
+    "unrecovered": "earlier tasks where it is not",
+    "aaa": "mean over time, of tasks seen (AAA)",
+    "lca10": "first 10 exams of later tasks (LCA10)",
 }
 NAMES = {"acc": "ACC", "wc_acc": "WC-ACC", "min_acc": "min-ACC", "forg": "FORG"}
 RAW = ("learned", "now", "lowest", "gap_depth", "gap_area", "recovery_updates")
@@ -55,7 +55,8 @@ def tables(verdict: Verdict) -> Iterator[str]:
     if peers:
         yield _measures(peers)
         yield _iqms(peers)
-    yield listed("Windows", _windows(arms))
+        yield from _floors(peers)
+    yield listed("Windows", _windows({n: one for n, one in arms.items() if n not in placebos}))
     if arms:
         yield _raw(arms)
     yield _paired(verdict, placebos)
@@ -67,7 +68,7 @@ def cards(verdict: Verdict) -> list[Card]:
     arms = {name: arm.lessons for name, arm in verdict.arms.items() if arm.lessons}
     placebos = _placebos(arms)
     return [
-        Card(name, _cell(m["acc"].mean), f"{_worst(m)}", _recovery(m))
+        Card(name, _cell(m["acc"].mean), _worst(m), _recovery(m))
         for name, one in arms.items()
         if (m := one.measures) and name not in placebos
     ]
@@ -104,28 +105,35 @@ def _recovery(measures: Mapping[str, Told]) -> str:
 
 
 def _measures(arms: Mapping[str, Lessons]) -> str:
-    """Return all measures; beside those of an arm those of its placebos, and what exceeds them."""
-    head, columns = ["over the sequence of tasks, mean [95 %]"], list[dict[str, str]]()
-    names: dict[str, None] = {}
-    for name, one in arms.items():
-        head.append(name)
-        columns.append({key: _cell(told.mean) for key, told in one.measures.items()})
-        names |= dict.fromkeys(one.measures)
-        for placebo, floor in one.placebo.items():
-            head += [placebo, f"{name} - {placebo}"]
-            columns.append({key: _cell(told.mean) for key, told in floor.measures.items()})
-            columns.append(_excess(floor))
-    ordered = [*(n for n in MEASURES if n in names), *(n for n in names if n not in MEASURES)]
+    names = dict.fromkeys(name for one in arms.values() for name in one.measures)
     rows = [
-        [MEASURES.get(key, _window(key)), *(column.get(key, "-") for column in columns)]
-        for key in ordered
+        [_said(key), *(_cell(one.measures[key].mean) for one in arms.values())]
+        for key in [*(n for n in MEASURES if n in names), *_windowed(names)]
     ]
-    return table(head, rows)
+    return table(["over the sequence of tasks, mean [95 %]", *arms], rows)
 
 
-def _excess(floor: Floor) -> dict[str, str]:
-    level = dict.fromkeys(LEVELS, "a level")
-    return level | {key: _cell(told.mean) for key, told in floor.excess.items()}
+def _floors(arms: Mapping[str, Lessons]) -> Iterator[str]:
+    """Yield, for each placebo, its measures beside those of its arm, and by how much these exceed.
+
+    Levels are those of two policies, and so have no difference that were noise.
+    """
+    for name, one in arms.items():
+        for placebo, floor in one.placebo.items():
+            shown = [n for n in one.measures if n in {"min_acc", "wc_acc"} or n in floor.excess]
+            rows = [
+                [
+                    _said(key),
+                    *(_cell(told[key].mean) for told in (one.measures, floor.measures)),
+                    _cell(floor.excess[key].mean) if key in floor.excess else "a level",
+                ]
+                for key in [*(n for n in MEASURES if n in shown), *_windowed(shown)]
+            ]
+            yield table(["noise floor", name, placebo, f"{name} - {placebo}"], rows)
+
+
+def _windowed(names: Iterable[str]) -> list[str]:
+    return [name for name in names if name not in MEASURES]
 
 
 def _iqms(arms: Mapping[str, Lessons]) -> str:
@@ -203,6 +211,8 @@ def _cell(one: Estimate) -> str:
     return "-" if one.seeds == 0 else estimate(one)
 
 
-def _window(name: str) -> str:
+def _said(name: str) -> str:
+    if name in MEASURES:
+        return MEASURES[name]
     kind = "drop" if name.startswith("wf") else "rise"
     return f"largest {kind} within {name[2:]} exams ({name[:2].upper()}{name[2:]})"

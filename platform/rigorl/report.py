@@ -49,14 +49,21 @@ def as_json(value: Any) -> str:
 def html(verdict: Verdict, figures: Iterable[str], more: Iterable[str] = ()) -> str:
     """Return a page that stands alone: a verdict, figures (HTML fragments), then *more* pages."""
     style = "body{font:15px/1.5 sans-serif;max-width:70em;margin:2em auto;padding:0 1em}"
-    style += "pre{white-space:pre-wrap}"
+    style += "pre{white-space:pre-wrap}pre.table{white-space:pre;overflow-x:auto}"
     return (
         "<!doctype html><html lang=en><meta charset=utf-8>"
         f"<title>{escape.escape(verdict.name)}</title><style>{style}</style>"
         f"{course.html(verdict)}"
-        f"<pre>{escape.escape(markdown(verdict))}</pre>{''.join(figures)}"
-        f"{''.join(f'<pre>{escape.escape(page)}</pre>' for page in more)}</html>"
+        f"{_pre(markdown(verdict))}{''.join(figures)}{''.join(map(_pre, more))}</html>"
     )
+
+
+def _pre(page: str) -> str:
+    """Return a page for a browser: text is broken where it must be, and tables scroll."""
+    parts = page.strip("\n").split("\n\n")
+    kinds = ["<pre class=table>" if part.startswith("|") else "<pre>" for part in parts]
+    told = zip(kinds, parts, strict=True)
+    return "".join(f"{kind}{escape.escape(part)}</pre>" for kind, part in told)
 
 
 def checklist(items: Sequence[Any]) -> str:
