@@ -83,7 +83,10 @@ def test_a_figure_has_a_panel_a_task_and_a_line_an_arm(
     figure = learning_curves(spec, {"seeker": curves(journal, "seeker")})
     lines = [trace for trace in figure.data if trace.name == "seeker"]
     assert len(lines) == len(spec.tasks)
-    assert len(figure.layout.shapes) == len(spec.tasks)
+    grey = [shape for shape in figure.layout.shapes if shape.type == "rect"]
+    assert [(shape.x0, shape.x1) for shape in grey] == [(0, 20), (20, 40)]
+    upright = [shape for shape in figure.layout.shapes if shape.type == "line"]
+    assert [shape.x0 for shape in upright] == [20, 20], "a switch in each panel"
     first = curves(journal, "seeker")
     mean = (first[0].scores_TN[0] + first[1].scores_TN[0]) / 2
     assert list(lines[0].y) == pytest.approx(mean.tolist())

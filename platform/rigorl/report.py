@@ -48,7 +48,7 @@ def as_json(value: Any) -> str:
 
 def html(verdict: Verdict, figures: Iterable[str], more: Iterable[str] = ()) -> str:
     """Return a page that stands alone: a verdict, figures (HTML fragments), then *more* pages."""
-    style = "body{font:15px/1.5 sans-serif;max-width:70em;margin:2em auto;padding:0 1em}"
+    style = "body{font:15px/1.5 sans-serif;max-width:84em;margin:2em auto;padding:0 1em}"
     style += "pre{white-space:pre-wrap}pre.table{white-space:pre;overflow-x:auto}"
     return (
         "<!doctype html><html lang=en><meta charset=utf-8>"
