@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -9,11 +10,13 @@ import numpy as np
 import pytest
 
 from conftest import TINY, tiny
-from rigorl import plan
+from rigorl import experiment, plan
 from rigorl.analysis import statistics
 from rigorl.analysis.lessons import LEVELS, PAIRED, Lessons, Told, Transfer, tell
 from rigorl.analysis.statistics import Estimate
 from rigorl.analysis.verdict import Verdict, judge
+from rigorl.outside import optuna_ask
+from rigorl.outside.in_process import InProcess, Memory
 from rigorl.spec import Experiment
 from rigorl.trial import Report, Score, Trial
 
@@ -227,3 +230,33 @@ def test_curves_of_other_grids_have_no_transfer() -> None:
             told[trial.id][0] = first
     found = lessons(judge(spec, {"x": {}}, trials, told, {}), "x")
     assert found.transfer is None
+
+
+def test_asking_later_what_transfers_plays_single_tasks_and_nothing_twice(
+    tmp_path: Path,
+) -> None:
+    tasks = [
+        {"name": "half", "env": "helpers.worlds:Target-v0", "random": -1, "reference": 0},
+        {"name": "less", "env": "helpers.worlds:Target-v0", "kwargs": {"target": 0.3},
+         "random": -1, "reference": 0},
+    ]  # fmt: skip
+    arms: dict[str, Any] = {"walk": {"agent": {"name": "helpers.seeker"}}}
+    arms["calm"] = {"after": "walk", "agent": {"name": "frozen", "config": {"pause": 1}}}
+    journal = Memory()
+    before = experiment.run(
+        tiny(arms=arms, tasks=tasks), InProcess(tmp_path), journal, optuna_ask.ask
+    )
+    played = set(journal.trials)
+    spec = tiny(arms=arms, tasks=tasks, transfer=True)
+    after = experiment.run(spec, InProcess(tmp_path), journal, optuna_ask.ask)
+    added = [trial for id_, trial in journal.trials.items() if id_ not in played]
+    assert {(t.arm, t.phase, len(t.tasks)) for t in added} == {("walk", "scale", 1)}
+    assert len(added) == 2 * len(spec.seeds.test)
+    assert after.arms["walk"].continual == before.arms["walk"].continual
+    found = lessons(after, "walk").transfer
+    assert found is not None
+    assert set(found.forward["half"].by_seed) == {0.0}, "nothing was learned before the first task"
+    assert lessons(after, "calm").transfer is None
+    excess = lessons(after, "walk").placebo["calm"]
+    assert point(excess.measures["gap_depth"]) == 0, "fixed episodes, a policy without luck"
+    assert excess.excess["gap_depth"] == lessons(after, "walk").measures["gap_depth"]
