@@ -101,7 +101,8 @@ def test_seeds_examined_at_other_steps_are_interpolated() -> None:
     for one, journal in zip((spec, other), journals, strict=True):
         experiment.run(one, InProcess(), journal, optuna_ask.ask)
     mixed = [curves(journals[0], "seeker")[0], curves(journals[1], "seeker")[0]]
-    (line,) = [t for t in learning_curves(spec, {"x": mixed}).data if t.name == "x"]
+    figure = learning_curves(spec, {"seeker": mixed})
+    (line,) = [trace for trace in figure.data if trace.name == "seeker"]
     assert list(line.x) == [10, 20, 30, 40]
 
 

@@ -99,9 +99,9 @@ def aaa(scores_TN: ArrayLike, at_N: ArrayLike | None = None) -> float:
     """
     scores_TN = matrix(scores_TN)
     seen_N = ~np.isnan(scores_TN).all(axis=0)
-    score_N = np.array([np.nanmean(x_T) for x_T in scores_TN.T[seen_N]])
-    if not len(score_N):
+    if not seen_N.any():
         return np.nan
+    score_N = np.nanmean(scores_TN[:, seen_N], axis=0)
     if at_N is None:
         return float(score_N.mean())
     lasted_N = np.diff(clock(at_N, scores_TN.shape[1])[seen_N], prepend=0.0)
