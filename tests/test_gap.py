@@ -87,6 +87,7 @@ def test_the_table_over_time() -> None:
 
 def test_the_table_when_it_is_being_learned() -> None:
     assert lca(TABLE, ENDS, 2) == pytest.approx([0.6, 0.5, 0.4])
+    assert lca(TABLE, ENDS, 4)[1] == pytest.approx(2.65 / 4)
     assert lca(TABLE, ENDS, 5) == pytest.approx([nan] * 3, nan_ok=True)
     assert lca(TABLE[:, :6], ENDS, 3) == pytest.approx([2.0 / 3, nan, nan], nan_ok=True)
 
@@ -133,8 +134,10 @@ def test_each_task_alone() -> None:
 
 
 def test_transfer_by_hand() -> None:
-    found = forward_transfer(np.array([0.6, 0.4, 0.5, 0.9, 0.9]), np.array([0.2, 0.6, 0.5, 1, nan]))
-    assert found == pytest.approx([0.5, -0.5, 0.0, nan, nan], nan_ok=True)
+    found = forward_transfer(
+        np.array([0.6, 0.4, 0.5, 0.9, 0.9, 0.9]), np.array([0.2, 0.6, 0.5, 1, 1.2, nan])
+    )
+    assert found == pytest.approx([0.5, -0.5, 0.0, nan, nan, nan], nan_ok=True)
 
 
 def test_nonsense_is_refused() -> None:

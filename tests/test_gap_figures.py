@@ -9,9 +9,9 @@ from conftest import TINY, tiny
 from rigorl import course, experiment, report
 from rigorl.analysis.curves import Curve
 from rigorl.analysis.verdict import Verdict
-from rigorl.figures.bands import over_seeds, styles
+from rigorl.figures.bands import Seeds, Style, over_seeds, styles
 from rigorl.figures.curves import learning_curves
-from rigorl.figures.gaps import switches
+from rigorl.figures.gaps import gap, switches
 from rigorl.outside import optuna_ask
 from rigorl.outside.in_process import InProcess, Memory
 from rigorl.spec import Experiment
@@ -83,6 +83,15 @@ def test_what_was_lost_is_hatched_from_the_switch_on(
     level = figure.data[list(figure.data).index(first) - 1]
     assert set(level.y) == {mean_N[learned]}
     assert level.line.dash == "dash"
+
+
+def test_what_was_gained_is_not_hatched() -> None:
+    at_N, mean_N = np.arange(4.0), np.array([0.2, 0.5, 0.3, 0.9])
+    level, below = gap(Seeds(at_N, mean_N, mean_N, mean_N), 1, "x", Style("#123456", False))
+    assert (list(level.x), list(level.y)) == ([1, 2, 3], [0.5, 0.5, 0.5])
+    assert list(below.y) == [0.5, 0.3, 0.5]
+    assert below.fill == "tonexty"
+    assert gap(Seeds(at_N, mean_N, mean_N, mean_N), None, "x", Style("#123456", False)) == []
 
 
 def test_the_first_updates_after_each_switch_are_seen_closely(

@@ -22,6 +22,7 @@ from rigorl.trial import Report, Score, Trial
 
 ARM = {"agent": {"name": "uniform"}}
 ARMS = {"x": ARM, "y": ARM, "calm": {"after": "x", "agent": {"name": "frozen"}}}
+HEIR = {"after": "x", "agent": {"name": "uniform"}}
 TWO = [{**TINY["tasks"][0], "name": name, "random": 10, "reference": 20} for name in "ab"]
 TABLE = {"x": [[15, 0], [20, 0], [12, 14], [18, 16]], "y": [[14, 0], [16, 0], [15, 18], [16, 19]]}
 NOISE = [[17, 0], [18, 0], [16, 16], [18, 16]]
@@ -130,6 +131,11 @@ def test_the_placebo_stands_beside_its_arm_and_is_taken_from_what_compares(
     assert "lowest" not in floor.raw_excess["a"]
 
 
+def test_an_arm_that_goes_on_learning_is_no_placebo() -> None:
+    found = judged(spec_of(arms={**ARMS, "heir": HEIR}))
+    assert set(lessons(found, "x").placebo) == {"calm"}
+
+
 def test_a_placebo_examined_at_other_moments_is_remarked_on(verdict: Verdict) -> None:
     assert not any("placebo" in note for note in verdict.notes)
     found = judged(spec_of(), stretch=3)
@@ -216,6 +222,20 @@ def test_transfer_waits_for_single_tasks_and_needs_a_best_score() -> None:
     found = transfer(judged(spec_of(transfer=True, tasks=raw), ALONE))
     assert (found.forward, found.mean) == ({}, None)
     assert found.gain["b"].by_seed == pytest.approx((4, 4))
+
+
+def test_dense_exams_which_only_a_sequence_has_are_left_out() -> None:
+    spec = spec_of(arms={"x": ARM}, transfer=True)
+    exams, single = plan.trials(spec, "x", "test", {}, (0, 1)), plan.reference_trials(spec, "x", {})
+    told = {t.id: life(t, TABLE["x"]) for t in exams}
+    told |= {t.id: life(t, ALONE[t.tasks[0].name]) for t in single}
+    expected = transfer(judge(spec, {"x": {}}, exams + single, told, {}))
+    for trial in exams:
+        second = told[trial.id][2]  # of b's own stage
+        scores = (Score("a", "p", ((0.0,),)), Score("b", "p", ((99.0,),)))
+        dense = msgspec.structs.replace(second, step=3, update=23, rung=None, scores=scores)
+        told[trial.id].insert(2, dense)
+    assert transfer(judge(spec, {"x": {}}, exams + single, told, {})) == expected
 
 
 def test_curves_of_other_grids_have_no_transfer() -> None:

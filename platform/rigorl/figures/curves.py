@@ -28,7 +28,7 @@ def learning_curves(spec: Experiment, curves: Mapping[str, Sequence[Curve]]) -> 
         end = row * spec.budget.steps
         for arm, style in styles(spec, curves).items():
             seeds = _on(task, curves[arm])
-            if row < len(tasks) and not style.is_placebo:
+            if not style.is_placebo:
                 for trace in gap(seeds, _when(end, seeds.at_N), arm, style):
                     figure.add_trace(trace, row=row, col=1)
             for trace in band(seeds, arm, style, legend=row == 1):
