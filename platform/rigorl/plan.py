@@ -58,12 +58,16 @@ def random_trials(spec: Experiment) -> list[Trial]:
 
 
 def reference_trials(spec: Experiment, arm: str, config: Config) -> list[Trial]:
-    """Return the trials of *arm* on single tasks, where tasks are measured by it."""
+    """Return the trials of *arm* on single tasks, where tasks are measured by it, or all of them
+    where the spec asks what transfers. They are the same trials. One that comes after another
+    learns no task alone.
+    """
     agent = spec.arms[arm].chosen(config)
+    every = spec.transfer and spec.arms[arm].after is None
     return [
         _alone(spec, arm, agent, task, seed)
         for task in spec.tasks
-        if task.reference == arm
+        if every or task.reference == arm
         for seed in spec.seeds.test
     ]
 
