@@ -35,6 +35,7 @@ def test_where_it_is_played_may_change(searching: Experiment, path: str, value: 
         ("seeds.tune", [10, 11, 12]),
         ("arms.tuned.search.candidates", 40),
         ("arms.third", TINY["arms"]["seeker"]),
+        ("transfer", True),
     ],
 )
 def test_more_arms_seeds_and_candidates_are_growth(

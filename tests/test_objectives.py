@@ -100,6 +100,10 @@ def test_a_candidate_is_measured_from_reports() -> None:
     assert found[TWO.id].vector == (0.0, 0.0, 1.0, -4.0)
     judged = search.judge({}, [ONE, TWO], found, {})
     assert objectives.worth(many, judged) == (0.5, -0.5, 1.0, -4.0)
+    worst = how(maximise=("worst_case",))
+    found = objectives.measured(worst, [ONE, TWO], known, lambda ids: {i: lives[i] for i in ids})
+    assert found[ONE.id].values == {0: 1.0, 1: 2.0, 2: (1.5 + 0.5) / 2, 3: (1.0 + 1.0) / 2}
+    assert [found[id_].vector for id_ in lives] == [(1.0,), (0.0,)]
     lives[TWO.id] = life(TWO, (20, 0), (30, 0), (10, 0.0), (30, -1.0))
     found = objectives.measured(many, [ONE, TWO], known, lambda ids: {i: lives[i] for i in ids})
     assert objectives.worth(many, search.judge({}, [ONE, TWO], found, {}))[2] == 0.5  # the worst
@@ -214,7 +218,9 @@ def searching_for(*names: str, tasks: int = 2, tune: int = 2, **said: Any) -> Ex
     )
 
 
-@pytest.mark.parametrize(("name", "what"), [("forgetting", "tasks"), ("worst_task", "tasks")])
+@pytest.mark.parametrize(
+    ("name", "what"), [(name, "tasks") for name in ("forgetting", "worst_task", "worst_case")]
+)
 def test_what_one_task_cannot_tell_is_refused(name: str, what: str) -> None:
     searching_for("score", name)
     with pytest.raises(msgspec.ValidationError, match=rf"{name} must have several {what}.* is 1"):

@@ -47,7 +47,7 @@ def test_a_search_is_shown_in_figures_and_kept_as_a_table(
     verdict = weighed(spec, journal)
     pages = telling.pages(spec, verdict, journal)
     names = ["tests", "tuned-versus-test", "tuned-candidates", "tuned-configurations"]
-    names += ["tuned-importance"]
+    names += ["switches", "tuned-importance"]
     drawn = {name for name in pages if name.startswith("figures/")}
     assert drawn == {f"figures/{name}.json" for name in names}
     for name in names:

@@ -83,7 +83,10 @@ def test_a_figure_has_a_panel_a_task_and_a_line_an_arm(
     figure = learning_curves(spec, {"seeker": curves(journal, "seeker")})
     lines = [trace for trace in figure.data if trace.name == "seeker"]
     assert len(lines) == len(spec.tasks)
-    assert len(figure.layout.shapes) == len(spec.tasks)
+    grey = [shape for shape in figure.layout.shapes if shape.type == "rect"]
+    assert [(shape.x0, shape.x1) for shape in grey] == [(0, 20), (20, 40)]
+    upright = [shape for shape in figure.layout.shapes if shape.type == "line"]
+    assert [shape.x0 for shape in upright] == [20, 20], "a switch in each panel"
     first = curves(journal, "seeker")
     mean = (first[0].scores_TN[0] + first[1].scores_TN[0]) / 2
     assert list(lines[0].y) == pytest.approx(mean.tolist())
@@ -98,7 +101,8 @@ def test_seeds_examined_at_other_steps_are_interpolated() -> None:
     for one, journal in zip((spec, other), journals, strict=True):
         experiment.run(one, InProcess(), journal, optuna_ask.ask)
     mixed = [curves(journals[0], "seeker")[0], curves(journals[1], "seeker")[0]]
-    (line,) = [t for t in learning_curves(spec, {"x": mixed}).data if t.name == "x"]
+    figure = learning_curves(spec, {"seeker": mixed})
+    (line,) = [trace for trace in figure.data if trace.name == "seeker"]
     assert list(line.x) == [10, 20, 30, 40]
 
 

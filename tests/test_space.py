@@ -162,3 +162,14 @@ def test_points_of_a_sequence_are_spread_better_than_chance_would() -> None:
 def test_laws_that_leave_nothing_are_found_out() -> None:
     with pytest.raises(SpecError, match="random has found nothing in 100 tries"):
         optuna_ask.ask(search(sampler="random", constraints=["lr > 1"]), 1, [])
+
+
+def test_a_setting_within_a_setting_has_a_name_with_a_dot() -> None:
+    settings = {"lr": 0.1, "method": {"name": "ewc", "strength": 1.0}}
+    merged = space.merged(settings, {"method.strength": 3.0, "lr": 0.2})
+    assert merged == {"lr": 0.2, "method": {"name": "ewc", "strength": 3.0}}
+    assert settings["method"] == {"name": "ewc", "strength": 1.0}
+    assert space.setting(merged, "method.strength") == 3.0
+    for name in ("method.decay", "method.strength.deep", "nothing"):
+        with pytest.raises(KeyError):
+            space.setting(merged, name)

@@ -64,6 +64,7 @@ MISTAKES = [
     mistake("name: t,", "name: t, random: 1, reference: 1,", "must differ", "$.tasks[0]"),
     mistake("name: t,", "name: t, random: 1, reference: y,", "must be a number or an arm", "$"),
     mistake("name: t,", "name: t, random: .nan, reference: 1,", "must be finite", "$.tasks[0]"),
+    mistake("name: a", "transfer: true\nname: a", "must be between tasks, but there is one, 't'", "$"),
     mistake("env: helpers", "env: helpers.worlds:Target-v0}, {name: t, env: helpers", "task names must differ", "$"),
 ]  # fmt: skip
 UNPLAYABLE = [
@@ -77,6 +78,7 @@ UNPLAYABLE = [
     mistake("helpers.worlds:Target-v0", "CartPol-v1", "did you mean 'CartPole-v1'", "$.tasks[0].env"),
     mistake("name: t,", "name: t, kwargs: {targte: 1},", "did you mean 'target'", "$.tasks[0].kwargs.targte"),
     mistake("name: t,", "name: t, physics: {gravity: 1},", "physics", "$.tasks[0].physics"),
+    mistake("name: a", "windows: [2]\nname: a", "must be of several tasks", "$.windows"),
     mistake("x: {", SEARCH % "tempo: {kind: real, low: 1, high: 2}", "'tempo' is not", "$.arms.x.search.space.tempo"),
     mistake("x: {", SEARCH % "rate: {kind: real, low: 0.1, high: 2}", "rate must be at most 1", "$.arms.x.search.space.rate"),
 ]  # fmt: skip
@@ -120,6 +122,16 @@ def test_an_arm_that_searches_needs_seeds_to_choose_by() -> None:
 def test_frozen_needs_another_arm() -> None:
     with pytest.raises(SpecError, match="after: <arm>"):
         playable.check(tiny(arms={"x": {"agent": {"name": "frozen"}}}))
+
+
+def test_a_window_is_no_longer_than_a_trial() -> None:
+    two = [{**TINY["tasks"][0], "name": name} for name in "ab"]
+    budget = {**TINY["budget"], "dense": [1, 2, 4]}  # 2 exams a task, and 3 after the switch
+    playable.check(tiny(tasks=two, budget=budget, windows=[2, 7]))
+    with pytest.raises(SpecError, match=r"holds 8 exams and a trial has 7; lower it") as caught:
+        playable.check(tiny(tasks=two, budget=budget, windows=[2, 8]))
+    assert caught.value.at == "$.windows[1]"
+    playable.check(tiny(tasks=two))  # nobody asked for 100
 
 
 def test_a_module_that_will_be_imported_is_named(spec: Any) -> None:

@@ -21,6 +21,7 @@ def differences(before: Experiment, now: Experiment) -> list[str]:
     old, new = msgspec.to_builtins(before), msgspec.to_builtins(now)
     for where in ("exam", "placement"):  # of no consequence to what comes out
         new[where] = old[where]
+    new["transfer"] = old["transfer"] and new["transfer"]  # to ask for it only adds trials
     for name, arm in old["arms"].items():
         grown = new["arms"].get(name)
         if arm["search"] and grown and grown["search"]:

@@ -3,7 +3,8 @@
 score        the mean score over the tasks begun so far
 worst_task   the lowest score on a task begun so far
 worst_seed   the score on the seed where it is lowest
-forgetting   minus what earlier tasks lost since they were learned, their mean
+forgetting   minus what earlier tasks lost since they were learned, their mean (FORG)
+worst_case   the lowest that earlier tasks fell to since, and the score on the latest (WC-ACC)
 updates      minus the optimiser steps made
 hypervolume  of the mean returns of all policies, above a reference point that the spec fixes;
              the mean over the tasks begun so far (Felten et al. 2023, arXiv 2310.16487)
@@ -73,20 +74,22 @@ def _measured(how: Search, trial: Trial, known: Standing, reports: Sequence[Repo
     exams = {report.rung: n for n, report in enumerate(told) if report.rung in known.values}
     last = max(exams.values())
 
+    curve = Curve.of(trial, told)
+
     def of(measure: Measure, n: int) -> float:
-        if measure.objective == "forgetting":
-            return -_forgotten(trial, told[: n + 1])
-        return at(trial, told[n], measure)
+        """Return the worth at exam *n*, on the scales that tasks give in numbers."""
+        so_far = curve.upto(n + 1)
+        match measure.objective:
+            case "forgetting":  # NaN while there is but one task
+                return -continual.forg(so_far.begun_TN, so_far.learned_at_T)
+            case "worst_case":
+                return continual.wc_acc(so_far.begun_TN, so_far.learned_at_T)
+            case _:
+                return at(trial, told[n], measure)
 
     values = {rung: of(how.measures[0], exams[rung]) for rung in sorted(known.values)}
     vector = tuple(of(measure, last) for measure in how.measures) if known.finished else ()
     return known._replace(values=values, vector=vector)
-
-
-def _forgotten(trial: Trial, reports: Sequence[Report]) -> float:
-    """Return FORG, on the scales that tasks give in numbers; NaN while there is but one task."""
-    curve = Curve.of(trial, reports)
-    return continual.forg(curve.begun_TN, curve.learned_at_T)
 
 
 def worth(how: Search, outcome: Outcome) -> tuple[float, ...]:

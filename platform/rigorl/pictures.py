@@ -11,6 +11,7 @@ from rigorl.analysis.curves import Curve
 from rigorl.analysis.verdict import Verdict
 from rigorl.figures.candidates import candidate_curves
 from rigorl.figures.curves import learning_curves
+from rigorl.figures.gaps import switches
 from rigorl.figures.importance import importance_bars
 from rigorl.figures.parallel import parallel_coordinates
 from rigorl.figures.tidy import candidates
@@ -64,7 +65,11 @@ def _tests(spec: Experiment, verdict: Verdict, journal: SqlJournal) -> Iterator[
         if trial.id in reports:
             curves.setdefault(trial.arm, []).append(Curve.of(trial, reports[trial.id]))
     if curves:
-        yield Picture("tests", learning_curves(spec, curves))
+        several = len(spec.tasks) > 1
+        yield Picture("tests", learning_curves(spec, curves), _GAPS if several else "")
+        closely = switches(spec, curves) if several else None
+        if closely is not None:
+            yield Picture("switches", closely)
 
 
 def _searches(spec: Experiment, verdict: Verdict, journal: SqlJournal) -> Iterator[Picture]:
@@ -90,6 +95,11 @@ def _searches(spec: Experiment, verdict: Verdict, journal: SqlJournal) -> Iterat
             yield Picture(f"{name}-importance", figure, words)
 
 
+_GAPS = (
+    "Bands reach from the lowest to the highest seed. Hatched: what the mean of an arm lost on a "
+    "task since it was learned. Dotted: a placebo, which holds the final policies of the arm of "
+    "its colour, and learns nothing; what it moves is noise of exams."
+)
 _GAP = (
     "Points below the dotted line promised more on tuning seeds than test seeds kept. Diamonds are "
     "where the scatter of candidates and seeds lets one expect them; a search has none where fewer "

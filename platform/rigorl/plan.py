@@ -2,11 +2,13 @@
 
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from typing import Any, NamedTuple
 
 import msgspec
 
 from rigorl.schedules import SCHEDULE
+from rigorl.space import Space, setting
 from rigorl.spec import AgentSpec, Experiment, TaskSpec
 from rigorl.trial import Bundle, Phase, Trial, fingerprint
 
@@ -56,12 +58,16 @@ def random_trials(spec: Experiment) -> list[Trial]:
 
 
 def reference_trials(spec: Experiment, arm: str, config: Config) -> list[Trial]:
-    """Return the trials of *arm* on single tasks, where tasks are measured by it."""
+    """Return the trials of *arm* on single tasks, where tasks are measured by it, or all of them
+    where the spec asks what transfers. They are the same trials. One that comes after another
+    learns no task alone.
+    """
     agent = spec.arms[arm].chosen(config)
+    every = spec.transfer and spec.arms[arm].after is None
     return [
         _alone(spec, arm, agent, task, seed)
         for task in spec.tasks
-        if task.reference == arm
+        if every or task.reference == arm
         for seed in spec.seeds.test
     ]
 
@@ -140,12 +146,20 @@ def built_on(spec: Experiment, trial: Trial, known: Mapping[str, Trial]) -> dict
         trial = known[trial.after]
         arm = spec.arms.get(trial.arm)
         if arm and arm.search:
-            config = trial.agent.config
-            found = {name: config[name] for name in arm.search.space if name in config}
+            found = _found(arm.search.space, trial.agent.config)
             if arm.search.is_population:
                 found[SCHEDULE] = [[*change] for change in trial.agent.schedule]
             chosen[trial.arm] = found
     return chosen
+
+
+def _found(dimensions: Space, settings: Config) -> dict[str, Any]:
+    """Return what *settings* say of *dimensions*, of those that count."""
+    found: dict[str, Any] = {}
+    for name in dimensions:
+        with suppress(KeyError):
+            found[name] = setting(settings, name)
+    return found
 
 
 def number(

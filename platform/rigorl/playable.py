@@ -7,8 +7,9 @@ from typing import Any
 from rigorl import contract
 from rigorl.errors import SpecError
 from rigorl.schedules import at
-from rigorl.space import Choice
-from rigorl.spec import AgentSpec, Arm, Experiment
+from rigorl.search import rungs
+from rigorl.space import Choice, merged
+from rigorl.spec import WINDOWS, AgentSpec, Arm, Experiment
 from rigorl.tasks.envs import rewards, try_out, world_spec
 
 
@@ -19,6 +20,7 @@ def check(spec: Experiment) -> list[str]:
     search space.
     """
     remarks = []
+    _check_windows(spec)
     world = world_spec(spec.tasks, spec.budget.num_envs)
     world = replace(world, gpus=spec.budget.gpus, crew=spec.placement.crew.size)
     try_out(spec.tasks)
@@ -33,7 +35,7 @@ def check(spec: Experiment) -> list[str]:
         for config, where in _corners(arm):
             try:
                 contract.configure(
-                    AgentSpec(name=arm.agent.name, config={**arm.agent.config, **config})
+                    AgentSpec(name=arm.agent.name, config=merged(arm.agent.config, config))
                 )
             except SpecError as error:
                 raise SpecError(error.message, f"{there}.search.space.{where}") from error
@@ -41,6 +43,25 @@ def check(spec: Experiment) -> list[str]:
         if "." in arm.agent.name:
             remarks.append(f"arm {name!r} imports and runs the module {arm.agent.name}")
     return remarks
+
+
+def _check_windows(spec: Experiment) -> None:
+    """Refuse windows that somebody asked for and no trial will fill."""
+    exams = rungs(spec.budget, len(spec.tasks)) + (len(spec.tasks) - 1) * len(spec.budget.dense)
+    for i, window in enumerate(spec.windows if spec.windows != WINDOWS else ()):
+        if len(spec.tasks) == 1:
+            raise SpecError(
+                "windows must be of several tasks, for they measure forgetting, but there is one, "
+                f"{spec.tasks[0].name!r}; drop them, or add a task",
+                "$.windows",
+            )
+        if window > exams:
+            raise SpecError(
+                f"windows must be no longer than a trial, but this one holds {window} exams and a "
+                f"trial has {exams}; lower it, or examine more often (`budget.exam_every`, "
+                "`budget.dense`)",
+                f"$.windows[{i}]",
+            )
 
 
 def _check_rewards(spec: Experiment, arm: Arm, at: str) -> None:

@@ -6,36 +6,38 @@ from typing import Any
 
 import msgspec
 
-from rigorl.analysis.statistics import Estimate
+from rigorl import course
 from rigorl.analysis.tuning import Front
 from rigorl.analysis.verdict import ArmVerdict, Pair, Verdict
+from rigorl.cells import estimate, listed, number, table
 from rigorl.schedules import said
 
-MEASURES = {
-    "acc": "mean score at the end (ACC)",
-    "la": "mean score when just learned (LA)",
-    "forg": "forgetting since (FORG)",
-    "min_acc": "worst since, mean over earlier tasks (min-ACC)",
-    "wc_acc": "worst case (WC-ACC)",
-    "gap_depth": "depth of the gap",
-    "recovery_updates": "updates until 95 % is back, where it came back",
-    "unrecovered": "earlier tasks where it did not",
-}
+__all__ = [
+    "as_json",
+    "checklist",
+    "estimate",
+    "failures",
+    "html",
+    "markdown",
+    "number",
+    "table",
+]
 
 
 def markdown(verdict: Verdict) -> str:
     """Return the whole verdict, readable as text and as Markdown."""
     parts = [f"# {verdict.name}", f"> {verdict.question}", _arms(verdict)]
-    if any(arm.continual for arm in verdict.arms.values()):
-        parts.append(_continual(verdict))
-    parts += [_list("Compared", map(_pair, verdict.pairs))]
+    parts += course.tables(verdict)
+    parts += [listed("Compared", map(_pair, verdict.pairs))]
     if any(arm.tuning for arm in verdict.arms.values()):
         parts.append(_tunings(verdict))
     parts += _importances(verdict)
     chosen = {name: arm.config for name, arm in verdict.arms.items() if arm.config}
-    parts.append(_list("Chosen on tuning seeds", [f"{n}: {_config(c)}" for n, c in chosen.items()]))
-    parts.append(_list("Failed", failures(verdict)))
-    parts.append(_list("Read with care", verdict.notes))
+    parts.append(
+        listed("Chosen on tuning seeds", [f"{n}: {_config(c)}" for n, c in chosen.items()])
+    )
+    parts.append(listed("Failed", failures(verdict)))
+    parts.append(listed("Read with care", verdict.notes))
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
@@ -46,14 +48,22 @@ def as_json(value: Any) -> str:
 
 def html(verdict: Verdict, figures: Iterable[str], more: Iterable[str] = ()) -> str:
     """Return a page that stands alone: a verdict, figures (HTML fragments), then *more* pages."""
-    style = "body{font:15px/1.5 sans-serif;max-width:70em;margin:2em auto;padding:0 1em}"
-    style += "pre{white-space:pre-wrap}"
+    style = "body{font:15px/1.5 sans-serif;max-width:84em;margin:2em auto;padding:0 1em}"
+    style += "pre{white-space:pre-wrap}pre.table{white-space:pre;overflow-x:auto}"
     return (
         "<!doctype html><html lang=en><meta charset=utf-8>"
         f"<title>{escape.escape(verdict.name)}</title><style>{style}</style>"
-        f"<pre>{escape.escape(markdown(verdict))}</pre>{''.join(figures)}"
-        f"{''.join(f'<pre>{escape.escape(page)}</pre>' for page in more)}</html>"
+        f"{course.html(verdict)}"
+        f"{_pre(markdown(verdict))}{''.join(figures)}{''.join(map(_pre, more))}</html>"
     )
+
+
+def _pre(page: str) -> str:
+    """Return a page for a browser: text is broken where it must be, and tables scroll."""
+    parts = page.strip("\n").split("\n\n")
+    kinds = ["<pre class=table>" if part.startswith("|") else "<pre>" for part in parts]
+    told = zip(kinds, parts, strict=True)
+    return "".join(f"{kind}{escape.escape(part)}</pre>" for kind, part in told)
 
 
 def checklist(items: Sequence[Any]) -> str:
@@ -84,19 +94,6 @@ def _arm(name: str, arm: ArmVerdict, tasks: Sequence[str]) -> list[str]:
     row = [name, f"{len(arm.seeds)}/{seeds}"]
     row += [estimate(arm.score.iqm), estimate(arm.score.mean)] if arm.score else ["-", "-"]
     return row + [estimate(arm.returns[t]) if t in arm.returns else "-" for t in tasks]
-
-
-def _continual(verdict: Verdict) -> str:
-    told = {name: arm.continual for name, arm in verdict.arms.items() if arm.continual}
-    names = next(iter(told.values()))
-    rows = [
-        [
-            MEASURES.get(name, _window(name)),
-            *(estimate(found[name]) for found in told.values()),
-        ]
-        for name in names
-    ]
-    return table(["over the sequence of tasks", *told], rows)
 
 
 def _tunings(verdict: Verdict) -> str:
@@ -167,16 +164,11 @@ def _importances(verdict: Verdict) -> Iterable[str]:
     ]
     if rows:
         yield table(["search", "what mattered", *methods], rows)
-    yield _list("Importance", [f"{n}: {one.note}" for n, one in found.items() if one.note])
+    yield listed("Importance", [f"{n}: {one.note}" for n, one in found.items() if one.note])
 
 
 def _share(share: float | None) -> str:
     return "-" if share is None else f"{share:.0%}"
-
-
-def _window(name: str) -> str:
-    kind = "drop" if name.startswith("wf") else "rise"
-    return f"largest {kind} within {name[2:]} exams ({name[:2].upper()}{name[2:]})"
 
 
 def _pair(pair: Pair) -> str:
@@ -186,31 +178,5 @@ def _pair(pair: Pair) -> str:
     return f"{better}; IQM({pair.a}) - IQM({pair.b}) = {estimate(pair.difference)}"
 
 
-def estimate(estimate: Estimate) -> str:
-    if estimate.point is None or estimate.low is None or estimate.high is None:
-        return f"undefined ({estimate.seeds} seeds have it)"
-    return f"{number(estimate.point)} [{number(estimate.low)}, {number(estimate.high)}]"
-
-
-def number(number: float) -> str:
-    """Three digits of a small number, none behind the point of a large one."""
-    return f"{number:.0f}" if abs(number) >= 100 else f"{number:.3g}"  # noqa: PLR2004
-
-
 def _config(config: Mapping[str, Any]) -> str:
     return ", ".join(f"{key} = {value}" for key, value in said(config).items())
-
-
-def _list(title: str, lines: Iterable[str]) -> str:
-    items = [f"- {line}" for line in lines]
-    return "\n".join([f"{title}:", *items]) if items else ""
-
-
-def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Return a Markdown table whose columns stand under each other."""
-    widths = [max(len(cell) for cell in column) for column in zip(head, *rows, strict=True)]
-    lines = [head, ["-" * width for width in widths], *rows]
-    return "\n".join(
-        "| " + " | ".join(cell.ljust(w) for cell, w in zip(line, widths, strict=True)) + " |"
-        for line in lines
-    )

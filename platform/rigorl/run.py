@@ -15,6 +15,7 @@ from rigorl.examining import Examining, Exams
 from rigorl.searches import BY_SCORE, Measure
 from rigorl.seeds import integer
 from rigorl.tasks.envs import open_world
+from rigorl.tasks.examples import drawn
 from rigorl.trial import Beat, Report, Start, Trial
 
 
@@ -111,8 +112,9 @@ class Run:
     def _learn(self) -> Iterator[Report | Beat]:
         """Learn up to the next checkpoint, with an exam whenever one is due."""
         place, budget = self.place, self.trial.budget
-        start, task = place.step, self.trial.tasks[place.stage]
-        luck = integer(self.trial.seed, "learn", place.stage, start)
+        start, seed = place.step, self.trial.seed
+        task = drawn(self.trial.tasks[place.stage], seed)
+        luck = integer(seed, "learn", place.stage, start)
         tally, threads = place.tally(task.name), budget.threads
         world = open_world(task, budget.num_envs, luck, self.given, threads=threads, tally=tally)
         learner = self.agent.learn(world, self.crew, Span(place.stage, start, budget.steps))

@@ -1,7 +1,8 @@
 """What a search chooses from: dimensions, of which some count only where another has a value.
 
 A configuration gives a value to each dimension that counts. Laws between dimensions are written
-as Python compares: `minibatch <= 8 * n_steps`.
+as Python compares: `minibatch <= 8 * n_steps`. A setting within a setting has a name with a dot:
+`method.strength`.
 """
 
 import ast
@@ -170,6 +171,31 @@ def _grid(space: Space, names: Sequence[str], config: dict[str, Any]) -> Iterato
         return
     for value in space[first].grid():
         yield from _grid(space, rest, {**config, first: value})
+
+
+def merged(settings: Config, chosen: Config) -> dict[str, Any]:
+    """Return *settings* with what was *chosen* in its place, `method.strength` within `method`."""
+    whole = dict(settings)
+    for name, value in chosen.items():
+        outer, dot, inner = name.partition(".")
+        if dot:
+            part = whole.get(outer, {})
+            whole[outer] = merged(part if isinstance(part, Mapping) else {}, {inner: value})
+        else:
+            whole[outer] = value
+    return whole
+
+
+def setting(settings: Any, name: str) -> Any:
+    """Return what *settings*, typed or not, have under *name*; `KeyError` where they are silent."""
+    for part in name.split("."):
+        if isinstance(settings, Mapping):
+            settings = settings[part]
+        elif hasattr(settings, part):
+            settings = getattr(settings, part)
+        else:
+            raise KeyError(name)
+    return settings
 
 
 def names_of(law: str) -> set[str]:

@@ -16,9 +16,12 @@ from rigorl.resources import ExamSpec, Needs, PlacementSpec, needs
 from rigorl.schedules import SCHEDULE, Change, check
 from rigorl.searches import Search
 from rigorl.seeds import SeedPlan
+from rigorl.space import merged
 
 Count = Annotated[int, Meta(gt=0)]
 Share = Annotated[float, Meta(gt=0, lt=1)]
+WINDOWS = (10, 100)
+"""Windows of which nobody said anything: those that are too long hold all exams there are."""
 Name = Annotated[str, Meta(pattern=r"^[a-z0-9][a-z0-9_-]*$")]
 
 
@@ -163,7 +166,7 @@ class Arm(Spec, frozen=True):
         if self.search and self.search.is_population:
             changes = settings.pop(SCHEDULE, ())
             schedule = tuple((step, dict(change)) for step, change in changes)
-        settings = {**self.agent.config, **settings}
+        settings = merged(self.agent.config, settings)
         return AgentSpec(name=self.agent.name, config=settings, schedule=schedule)
 
 
@@ -176,8 +179,10 @@ class Experiment(Spec, frozen=True):
     tasks: Annotated[tuple[TaskSpec, ...], Meta(min_length=1)]
     budget: Budget
     seeds: SeedPlan
-    windows: tuple[Annotated[int, Meta(ge=2)], ...] = (10, 100)
+    windows: tuple[Annotated[int, Meta(ge=2)], ...] = WINDOWS
     """Lengths, in evaluations, of the windows of windowed forgetting and plasticity."""
+    transfer: bool = False
+    """Whether arms also learn each task alone, on the test seeds, to tell what transfers."""
     exam: ExamSpec = ExamSpec()
     placement: PlacementSpec = PlacementSpec()
 
@@ -190,6 +195,11 @@ class Experiment(Spec, frozen=True):
         names = [task.name for task in self.tasks]
         if len(set(names)) != len(names):
             raise ValueError(f"task names must differ, but are {names}; rename one")
+        if self.transfer and len(self.tasks) == 1:
+            raise ValueError(
+                "transfer must be between tasks, but there is one, "
+                f"{self.tasks[0].name!r}; add a task, or drop transfer"
+            )
         searching = [name for name, arm in self.arms.items() if arm.search]
         if searching and not self.seeds.tune:
             raise ValueError(

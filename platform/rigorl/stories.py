@@ -240,7 +240,7 @@ def _given(arm: Arm, number: int) -> Config | None:
     if number >= len(named):
         return None
     config = contract.configure(arm.agent)
-    as_it_comes = {name: getattr(config, name) for name in arm.search.space}
+    as_it_comes = {name: space.setting(config, name) for name in arm.search.space}
     return space.reduced(arm.search.space, {**as_it_comes, **named[number]})
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 
+from rigorl.analysis.lessons import Lessons
 from rigorl.analysis.scale import Scale
 from rigorl.analysis.tuning import Repeats, Tuning
 from rigorl.spec import Experiment
@@ -44,6 +45,18 @@ def on_exams(spec: Experiment) -> Iterator[str]:
             f"{spec.budget.exam_episodes} episodes, and grow with noise and with the number of "
             "exams: compare them only with arms examined as often"
         )
+
+
+def on_placebos(arms: Mapping[str, Lessons]) -> Iterator[str]:
+    """Say which placebo is no measure of noise, for it was not examined as its arm was."""
+    for arm, one in arms.items():
+        for name, floor in one.placebo.items():
+            if not floor.aligned:
+                yield (
+                    f"placebo {name!r} was examined at other moments than {arm!r}: extremes and "
+                    "times of the two do not quite compare; let its `pause` be the steps between "
+                    f"two updates of {arm!r}, and its `updates` how many are made then"
+                )
 
 
 def on_searches(

@@ -24,7 +24,7 @@ Array = NDArray[np.float64]
 Counts = NDArray[np.int64]
 
 
-class _Task(NamedTuple):
+class Task(NamedTuple):
     """A task that was begun. `later_L` came strictly after it was learned, at `places_L`."""
 
     row: int
@@ -36,12 +36,12 @@ class _Task(NamedTuple):
 
 def acc(scores_TN: ArrayLike, learned_at_T: ArrayLike) -> float:
     """Return ACC: the mean of the latest scores of all tasks begun."""
-    return _mean(task.now for task in _begun(scores_TN, learned_at_T))
+    return mean(task.now for task in begun(scores_TN, learned_at_T))
 
 
 def la(scores_TN: ArrayLike, learned_at_T: ArrayLike) -> float:
     """Return learning accuracy: the mean of what each task begun scored when learned."""
-    return _mean(task.learned for task in _begun(scores_TN, learned_at_T))
+    return mean(task.learned for task in begun(scores_TN, learned_at_T))
 
 
 def forg(scores_TN: ArrayLike, learned_at_T: ArrayLike) -> float:
@@ -50,8 +50,8 @@ def forg(scores_TN: ArrayLike, learned_at_T: ArrayLike) -> float:
     Against the score when learned, as in CE, and not against the highest since. NaN while
     there is but one task.
     """
-    old = _begun(scores_TN, learned_at_T)[:-1]
-    return _mean(task.learned - task.now for task in old)
+    old = begun(scores_TN, learned_at_T)[:-1]
+    return mean(task.learned - task.now for task in old)
 
 
 def min_acc(scores_TN: ArrayLike, learned_at_T: ArrayLike) -> float:
@@ -59,8 +59,8 @@ def min_acc(scores_TN: ArrayLike, learned_at_T: ArrayLike) -> float:
 
     CE eq. 2. NaN while there is but one task.
     """
-    old = _begun(scores_TN, learned_at_T)[:-1]
-    return _mean(_lowest(task.later_L) for task in old)
+    old = begun(scores_TN, learned_at_T)[:-1]
+    return mean(_lowest(task.later_L) for task in old)
 
 
 def wc_acc(scores_TN: ArrayLike, learned_at_T: ArrayLike) -> float:
@@ -69,9 +69,9 @@ def wc_acc(scores_TN: ArrayLike, learned_at_T: ArrayLike) -> float:
     CE eq. 6; never above ACC. With one task it is that task's latest score.
     """
     # The weights 1/k and (k - 1)/k make it a plain mean over the k tasks.
-    tasks = _begun(scores_TN, learned_at_T)
+    tasks = begun(scores_TN, learned_at_T)
     old, current = tasks[:-1], tasks[-1:]
-    return _mean([_lowest(task.later_L) for task in old] + [task.now for task in current])
+    return mean([_lowest(task.later_L) for task in old] + [task.now for task in current])
 
 
 def windowed_forgetting(scores_TN: ArrayLike, window: int) -> float:
@@ -81,7 +81,7 @@ def windowed_forgetting(scores_TN: ArrayLike, window: int) -> float:
     often it is examined. Never negative: 0 if nothing fell, or if there was one evaluation.
     Needs no boundaries between tasks. O(T N), whatever the window.
     """
-    return _mean(_largest_fall(x_N, _window(window)) for x_N in _series(scores_TN))
+    return mean(_largest_fall(x_N, _window(window)) for x_N in _series(scores_TN))
 
 
 def windowed_plasticity(scores_TN: ArrayLike, window: int) -> float:
@@ -90,7 +90,7 @@ def windowed_plasticity(scores_TN: ArrayLike, window: int) -> float:
     As `windowed_forgetting`, of the scores upside down: a rise is best begun at the *lowest*
     score of the window.
     """
-    return _mean(_largest_fall(-x_N, _window(window)) for x_N in _series(scores_TN))
+    return mean(_largest_fall(-x_N, _window(window)) for x_N in _series(scores_TN))
 
 
 def gap_depth(scores_TN: ArrayLike, learned_at_T: ArrayLike) -> Array:
@@ -98,8 +98,8 @@ def gap_depth(scores_TN: ArrayLike, learned_at_T: ArrayLike) -> Array:
 
     0 if no later score is lower (so for the current task), NaN for a task not begun.
     """
-    depth_T = np.full(len(_matrix(scores_TN)), np.nan)
-    for task in _begun(scores_TN, learned_at_T):
+    depth_T = np.full(len(matrix(scores_TN)), np.nan)
+    for task in begun(scores_TN, learned_at_T):
         depth_T[task.row] = max(0.0, task.learned - task.later_L.min(initial=task.learned))
     return depth_T
 
@@ -119,10 +119,10 @@ def recovery_time(
     """
     if not 0 < share <= 1:
         raise ValueError(f"share must be in (0, 1], but is {share}; 0.95 would do")
-    scores_TN = _matrix(scores_TN)
-    clock_N = None if at_N is None else _clock(at_N, scores_TN.shape[1])
+    scores_TN = matrix(scores_TN)
+    clock_N = None if at_N is None else clock(at_N, scores_TN.shape[1])
     time_T = np.full(len(scores_TN), np.nan)
-    for task in _begun(scores_TN, learned_at_T):
+    for task in begun(scores_TN, learned_at_T):
         at_L = np.arange(len(task.later_L)) if clock_N is None else clock_N[task.places_L]
         below_L = task.later_L < task.learned - (1 - share) * abs(task.learned)
         if not below_L.any():
@@ -144,7 +144,7 @@ def summary(
     `unrecovered` counts the others: old tasks that fell and have not come back, without which
     the mean time of those that did would flatter.
     """
-    old = [task.row for task in _begun(scores_TN, learned_at_T)[:-1] if len(task.later_L)]
+    old = [task.row for task in begun(scores_TN, learned_at_T)[:-1] if len(task.later_L)]
     depth_T = gap_depth(scores_TN, learned_at_T)[old]
     time_T = recovery_time(scores_TN, learned_at_T, at_N=at_N)[old]
     back_T = ~np.isnan(time_T)
@@ -156,8 +156,8 @@ def summary(
         "wc_acc": wc_acc(scores_TN, learned_at_T),
         **{f"wf{window}": windowed_forgetting(scores_TN, window) for window in windows},
         **{f"wp{window}": windowed_plasticity(scores_TN, window) for window in windows},
-        "gap_depth": _mean(depth_T),
-        "recovery_updates": _mean(time_T[back_T]),
+        "gap_depth": mean(depth_T),
+        "recovery_updates": mean(time_T[back_T]),
         "unrecovered": float((~back_T).sum()) if old else np.nan,
     }
 
@@ -184,9 +184,9 @@ def _highest(x_N: Array, window: int) -> Array:
     return highest_N
 
 
-def _begun(scores: ArrayLike, learned_at: ArrayLike) -> list[_Task]:
+def begun(scores: ArrayLike, learned_at: ArrayLike) -> list[Task]:
     """Return the tasks that were begun in the order of their stages, the current one last."""
-    scores_TN = _matrix(scores)
+    scores_TN = matrix(scores)
     learned_at_T = _learned_at(scores_TN, learned_at)
     tasks = []
     for row in np.argsort(learned_at_T, kind="stable"):
@@ -203,17 +203,17 @@ def _begun(scores: ArrayLike, learned_at: ArrayLike) -> list[_Task]:
             )
         later = places[len(own) :]
         learned, now = float(x_N[own[-1]]), float(x_N[places[-1]])
-        tasks.append(_Task(int(row), learned, now, x_N[later], later))
+        tasks.append(Task(int(row), learned, now, x_N[later], later))
     return tasks
 
 
 def _series(scores_TN: ArrayLike) -> list[Array]:
     """Return the evaluations of each task that was begun."""
-    rows = [x_N[~np.isnan(x_N)] for x_N in _matrix(scores_TN)]
+    rows = [x_N[~np.isnan(x_N)] for x_N in matrix(scores_TN)]
     return [x_N for x_N in rows if len(x_N)]
 
 
-def _mean(values: Iterable[float]) -> float:
+def mean(values: Iterable[float]) -> float:
     values = list(values)
     return float(np.mean(values)) if values else np.nan
 
@@ -222,7 +222,7 @@ def _lowest(values: Array) -> float:
     return float(values.min()) if len(values) else np.nan
 
 
-def _matrix(scores: ArrayLike) -> Array:
+def matrix(scores: ArrayLike) -> Array:
     scores_TN = np.asarray(scores, dtype=np.float64)
     if scores_TN.ndim != 2 or scores_TN.size == 0:  # noqa: PLR2004
         raise ValueError(
@@ -261,7 +261,7 @@ def _learned_at(scores_TN: Array, learned_at: ArrayLike) -> Counts:
     return np.where(begun_T, np.minimum(given_T, N - 1), -1).astype(np.int64)
 
 
-def _clock(at: ArrayLike, evaluations: int) -> Array:
+def clock(at: ArrayLike, evaluations: int) -> Array:
     at_N = np.asarray(at, dtype=np.float64)
     if at_N.shape != (evaluations,) or not (np.diff(at_N) >= 0).all():
         raise ValueError(

@@ -7,7 +7,7 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
-from rigorl.analysis import continual
+from rigorl.analysis import continual, gap
 from rigorl.errors import IncompleteResults
 from rigorl.spec import TaskSpec
 from rigorl.trial import Report, Trial
@@ -34,6 +34,8 @@ class Curve:
     """Optimiser steps since birth."""
     total_step_N: Counts
     """Environment steps since birth."""
+    regular_N: NDArray[np.bool_]
+    """Whether an exam was a rung, and not a dense one between two."""
     scores_TN: Array
     learned_at_T: Counts
     """The last exam of each task's own stage, so far; -1 for tasks not begun."""
@@ -58,6 +60,7 @@ class Curve:
             step_N=step_N,
             update_N=np.array([report.update for report in reports]),
             total_step_N=stage_N * trial.budget.steps + step_N,
+            regular_N=np.array([report.rung is not None for report in reports]),
             scores_TN=np.array([_scores(report, names) for report in reports]).T,
             learned_at_T=_learned_at(stage_N, len(names)),
             zero_T=np.array([zero for zero, _ in scales]),
@@ -78,6 +81,7 @@ class Curve:
             step_N=self.step_N[:count],
             update_N=self.update_N[:count],
             total_step_N=self.total_step_N[:count],
+            regular_N=self.regular_N[:count],
             scores_TN=self.scores_TN[:, :count],
             learned_at_T=_learned_at(self.stage_N[:count], len(self.tasks)),
         )
@@ -90,12 +94,32 @@ class Curve:
     @property
     def begun_TN(self) -> Array:  # noqa: N802
         """The same with NaN before a task's own stage begins: what `continual` asks for."""
-        row_T1 = np.arange(len(self.tasks))[:, None]
-        return np.where(self.stage_N < row_T1, np.nan, self.normalised_TN)
+        return self._begun(self.normalised_TN)
+
+    @property
+    def clocks(self) -> gap.Clocks:
+        """When exams were taken, in updates and in environment steps."""
+        return gap.Clocks(self.update_N, self.total_step_N)
 
     def continual(self, windows: Sequence[int]) -> dict[str, float]:
-        """Return `continual.summary` of the normalised scores at the latest exam."""
-        return continual.summary(self.begun_TN, self.learned_at_T, windows, self.update_N)
+        """Return the measures of `continual` and `gap` of normalised scores at the latest exam."""
+        begun_TN, learned_at_T = self.begun_TN, self.learned_at_T
+        return {
+            **continual.summary(begun_TN, learned_at_T, windows, self.update_N),
+            **gap.summary(begun_TN, learned_at_T, self.clocks),
+        }
+
+    def by_task(self, windows: Sequence[int]) -> list[dict[str, float]]:
+        """Return `gap.by_task` of raw returns at the latest exam."""
+        return gap.by_task(self._begun(self.scores_TN), self.learned_at_T, windows, self.clocks)
+
+    def window_spans(self, window: int) -> Array:
+        """Return the updates that each full window of so many exams took."""
+        return gap.window_spans(self._begun(self.scores_TN), self.update_N, window)
+
+    def _begun(self, scores_TN: Array) -> Array:
+        row_T1 = np.arange(len(self.tasks))[:, None]
+        return np.where(self.stage_N < row_T1, np.nan, scores_TN)
 
 
 def normalise(

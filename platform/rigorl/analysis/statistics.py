@@ -96,6 +96,28 @@ def interval(scores_ST: ArrayLike, statistic: Statistic, seed: Luck) -> Interval
     return Interval(point, *stratified_bootstrap(scores_ST, seed, statistic))
 
 
+def each(values_SM: ArrayLike, seed: Luck) -> list[tuple[Interval, Interval]]:
+    """Return the mean and the IQM over seeds of each column, with 95 % intervals.
+
+    Columns are resampled jointly: in each resample the same seeds are drawn for all. A column
+    gets the interval that `interval` gives it alone.
+    """
+    values_SM = _checked(values_SM)
+    S, M = values_SM.shape
+    drawn_RS = np.random.default_rng(seed).integers(S, size=(RESAMPLES, S))
+    found = []
+    for column in range(M):
+        x_S = values_SM[:, [column]]
+        x_RS1 = x_S[drawn_RS]
+        found.append(
+            (
+                Interval(float(means(x_S[None])[0]), *_bounds(means(x_RS1), CONFIDENCE)),
+                Interval(float(iqms(x_S[None])[0]), *_bounds(iqms(x_RS1), CONFIDENCE)),
+            )
+        )
+    return found
+
+
 def difference(
     scores_XST: ArrayLike, scores_YST: ArrayLike, statistic: Statistic, seed: Luck
 ) -> Interval:

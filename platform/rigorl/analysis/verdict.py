@@ -8,23 +8,30 @@ two arms with the same scores the same interval.
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import combinations
 from types import MappingProxyType
-from typing import Any, NamedTuple
+from typing import Any
 
-import numpy as np
 from msgspec import Struct
-from numpy.typing import NDArray
+from msgspec.structs import replace
 
 from rigorl.analysis import care, statistics
-from rigorl.analysis.curves import Curve, final_ST, last, normalise
+from rigorl.analysis.curves import Curve, last
+from rigorl.analysis.evidence import Evidence
 from rigorl.analysis.importance import Importance
+from rigorl.analysis.lessons import (
+    FROZEN,
+    Lessons,
+    Told,
+    Transfer,
+    lessons,
+    paired,
+    paired_raw,
+    transferred,
+)
 from rigorl.analysis.scale import Scale, ends, measure
 from rigorl.analysis.statistics import Estimate, iqms, means
 from rigorl.analysis.tuning import Hunt, Repeats, Tuning, repeats, tuning
-from rigorl.seeds import stream
 from rigorl.spec import Experiment
 from rigorl.trial import Failure, Phase, Report, Trial
-
-Array = NDArray[np.float64]
 
 
 class ArmScore(Struct, frozen=True, kw_only=True):
@@ -63,7 +70,9 @@ class ArmVerdict(Struct, frozen=True, kw_only=True):
     score: ArmScore | None = None
     """None also if a scale that it needs is missing."""
     continual: dict[str, Estimate] = {}
-    """With several tasks: each number of `continual.summary`, the mean over seeds."""
+    """With several tasks: each number of `Curve.continual`, the mean over seeds."""
+    lessons: Lessons | None = None
+    """The same seed by seed, in raw returns, against its placebos, and forward transfer."""
     tuning: Tuning | None = None
     """What its search found; None without one, or while there is no winner."""
     repeats: Repeats | None = None
@@ -73,7 +82,7 @@ class ArmVerdict(Struct, frozen=True, kw_only=True):
 
 
 class Pair(Struct, frozen=True, kw_only=True):
-    """Two complete arms compared, their seeds taken as independent."""
+    """Two complete arms compared, their seeds taken as independent, but for what is *paired*."""
 
     a: str
     b: str
@@ -81,6 +90,11 @@ class Pair(Struct, frozen=True, kw_only=True):
     """Probability that a seed of *a* earns more than one of *b*, mean over tasks."""
     difference: Estimate | None
     """IQM of *a* minus that of *b*; None if a scale is missing."""
+    paired: dict[str, Told] = {}
+    """With several tasks: ACC, WC-ACC, min-ACC and FORG of *a* minus those of *b*, seed by seed:
+    here the seeds are the same ones, and are resampled together."""
+    paired_raw: dict[str, dict[str, Told]] = {}
+    """The same of each task alone, in raw returns."""
 
 
 class Verdict(Struct, frozen=True, kw_only=True):
@@ -92,7 +106,7 @@ class Verdict(Struct, frozen=True, kw_only=True):
     arms: dict[str, ArmVerdict]
     pairs: tuple[Pair, ...]
     scale_failures: tuple[Mishap, ...]
-    """Trials that failed to measure a scale."""
+    """Trials on a single task, which measure scales and what transfers, that failed."""
     notes: tuple[str, ...]
 
     @property
@@ -100,35 +114,6 @@ class Verdict(Struct, frozen=True, kw_only=True):
         """Every trial that failed, of any arm or scale."""
         of_arms = [mishap for arm in self.arms.values() for mishap in arm.failures]
         return (*of_arms, *self.scale_failures)
-
-
-class _Evidence(NamedTuple):
-    spec: Experiment
-    chosen: Mapping[str, Mapping[str, Any]]
-    trials: Sequence[Trial]
-    reports: Mapping[str, Sequence[Report]]
-    failures: Mapping[str, Failure]
-    scales: Mapping[str, Scale]
-    hunts: Mapping[str, Sequence[Hunt]]
-
-    def luck(self, what: str) -> np.random.SeedSequence:
-        return stream(0, self.spec.name, "bootstrap", what)
-
-    def tests(self, arm: str) -> list[Trial]:
-        """Return the test trials of *arm* that finished, in the order of the seeds."""
-        found = {t.seed: t for t in self.trials if t.phase == "test" and t.arm == arm}
-        mine = [found[seed] for seed in self.spec.seeds.test if seed in found]
-        return [trial for trial in mine if last(trial, self.reports) is not None]
-
-    def returns_ST(self, arm: str) -> Array:  # noqa: N802
-        return final_ST(self.tests(arm), self.reports)
-
-    def scores_ST(self, arm: str) -> Array | None:  # noqa: N802
-        zero_one = ends(self.scales)
-        if zero_one is None:
-            return None
-        ends_T2 = np.array([zero_one[task.name] for task in self.spec.tasks])
-        return normalise(self.returns_ST(arm), ends_T2[:, 0], ends_T2[:, 1])
 
 
 def judge(
@@ -147,7 +132,7 @@ def judge(
     *hunts* holds what searches came upon.
     """
     scales = measure(spec, chosen, trials, reports)
-    evidence = _Evidence(spec, chosen, trials, reports, failures, scales, hunts)
+    evidence = Evidence(spec, chosen, trials, reports, failures, scales, hunts)
     arms = {arm: _arm(evidence, arm) for arm in spec.arms}
     complete = [arm for arm in arms if arms[arm].complete]
     return Verdict(
@@ -155,18 +140,19 @@ def judge(
         question=spec.question,
         scales=scales,
         arms=arms,
-        pairs=tuple(_pair(evidence, a, b) for a, b in combinations(complete, 2)),
+        pairs=tuple(_pair(evidence, arms, a, b) for a, b in combinations(complete, 2)),
         scale_failures=_mishaps(evidence, [t for t in trials if t.phase == "scale"]),
         notes=tuple(_notes(evidence, arms)),
     )
 
 
-def _arm(evidence: _Evidence, arm: str) -> ArmVerdict:
+def _arm(evidence: Evidence, arm: str) -> ArmVerdict:
     config, hunts = evidence.chosen.get(arm), evidence.hunts.get(arm, ())
     seeds = tuple(trial.seed for trial in evidence.tests(arm))
     missing = tuple(seed for seed in evidence.spec.seeds.test if seed not in seeds)
     mine = [t for t in evidence.trials if t.phase == "test" and t.arm == arm]
     complete = config is not None and not missing
+    found = _lessons(evidence, arm) if complete else None
     return ArmVerdict(
         config=None if config is None else dict(config),
         complete=complete,
@@ -175,13 +161,14 @@ def _arm(evidence: _Evidence, arm: str) -> ArmVerdict:
         failures=_mishaps(evidence, mine),
         returns=_returns(evidence, arm) if complete else {},
         score=_score(evidence, arm) if complete else None,
-        continual=_continual(evidence, arm) if complete else {},
+        continual={name: told.mean for name, told in found.measures.items()} if found else {},
+        lessons=found,
         tuning=tuning(hunts[0], evidence.luck("gap")) if hunts else None,
         repeats=repeats(hunts, evidence.luck("repeats")) if len(hunts) > 1 else None,
     )
 
 
-def _mishaps(evidence: _Evidence, trials: Sequence[Trial]) -> tuple[Mishap, ...]:
+def _mishaps(evidence: Evidence, trials: Sequence[Trial]) -> tuple[Mishap, ...]:
     """Return what befell those of *trials* that did not finish, by task and seed."""
     mishaps = [
         Mishap(
@@ -201,7 +188,7 @@ def _mishaps(evidence: _Evidence, trials: Sequence[Trial]) -> tuple[Mishap, ...]
     return tuple(sorted(mishaps, key=lambda m: (m.arm, m.task, m.seed)))
 
 
-def _returns(evidence: _Evidence, arm: str) -> dict[str, Estimate]:
+def _returns(evidence: Evidence, arm: str) -> dict[str, Estimate]:
     returns_ST = evidence.returns_ST(arm)
     luck = evidence.luck("returns")
     return {
@@ -212,7 +199,7 @@ def _returns(evidence: _Evidence, arm: str) -> dict[str, Estimate]:
     }
 
 
-def _score(evidence: _Evidence, arm: str) -> ArmScore | None:
+def _score(evidence: Evidence, arm: str) -> ArmScore | None:
     scores_ST = evidence.scores_ST(arm)
     if scores_ST is None:
         return None
@@ -223,27 +210,36 @@ def _score(evidence: _Evidence, arm: str) -> ArmScore | None:
     )
 
 
-def _continual(evidence: _Evidence, arm: str) -> dict[str, Estimate]:
-    """Return the mean over seeds of each metric, at the end of their lives."""
-    zero_one = ends(evidence.scales)
-    if zero_one is None or len(evidence.spec.tasks) == 1:
-        return {}
-    curves = [Curve.of(t, evidence.reports[t.id]).scaled(zero_one) for t in evidence.tests(arm)]
-    by_seed = [curve.continual(evidence.spec.windows) for curve in curves]
-    luck = evidence.luck("continual")
-    estimates = {}
-    for name in by_seed[0]:
-        values_S1 = np.array([[values[name]] for values in by_seed])
-        defined = int(np.isfinite(values_S1).sum())
-        estimates[name] = (
-            Estimate.of(statistics.interval(values_S1, means, luck), defined)
-            if defined == len(by_seed)
-            else Estimate(None, None, None, defined)
-        )
-    return estimates
+def _lessons(evidence: Evidence, arm: str) -> Lessons | None:
+    """Return what the sequence did to *arm*, at the end of its trials."""
+    spec, luck = evidence.spec, evidence.luck("continual")
+    if len(spec.tasks) == 1:
+        return None
+    curves = evidence.curves(arm)
+    placebos = {
+        name: evidence.curves(name)
+        for name, one in spec.arms.items()
+        if one.after == arm and one.agent.name == FROZEN and evidence.is_complete(name)
+    }
+    scales = ends(evidence.scales)
+    found = lessons(curves, scales, spec.windows, luck, placebos)
+    return replace(found, transfer=_transfer(evidence, arm, curves)) if spec.transfer else found
 
 
-def _pair(evidence: _Evidence, a: str, b: str) -> Pair:
+def _transfer(evidence: Evidence, arm: str, curves: Sequence[Curve]) -> Transfer | None:
+    """Return what transferred to *arm*, with the trials on single tasks of its configuration."""
+    agent = evidence.spec.arms[arm].chosen(evidence.chosen[arm])
+    alone: dict[int, dict[str, Curve]] = {seed: {} for seed in evidence.spec.seeds.test}
+    for trial in evidence.trials:
+        mine = trial.phase == "scale" and trial.arm == arm and trial.agent == agent
+        if mine and trial.seed in alone and last(trial, evidence.reports):
+            curve = Curve.of(trial, evidence.reports[trial.id])
+            alone[trial.seed][trial.tasks[0].name] = curve
+    known = {n: s.ends for n, s in evidence.scales.items() if s.ends and s.kind != "raw"}
+    return transferred(curves, list(alone.values()), known, evidence.luck("transfer"))
+
+
+def _pair(evidence: Evidence, arms: Mapping[str, ArmVerdict], a: str, b: str) -> Pair:
     a_ST, b_ST = evidence.returns_ST(a), evidence.returns_ST(b)
     # Who earns more on a task is a matter of returns: it needs no scale.
     improvement = statistics.improvement(a_ST, b_ST, evidence.luck("improvement"))
@@ -253,14 +249,23 @@ def _pair(evidence: _Evidence, a: str, b: str) -> Pair:
         luck = evidence.luck("difference")
         between = statistics.difference(a_score_ST, b_score_ST, iqms, luck)
         difference = Estimate.of(between, len(a_ST))
-    return Pair(a=a, b=b, improvement=Estimate.of(improvement, len(a_ST)), difference=difference)
+    one, other, luck = arms[a].lessons, arms[b].lessons, evidence.luck("paired")
+    return Pair(
+        a=a,
+        b=b,
+        improvement=Estimate.of(improvement, len(a_ST)),
+        difference=difference,
+        paired=paired(one, other, luck) if one and other else {},
+        paired_raw=paired_raw(one, other, luck) if one and other else {},
+    )
 
 
-def _notes(evidence: _Evidence, arms: Mapping[str, ArmVerdict]) -> Iterator[str]:
+def _notes(evidence: Evidence, arms: Mapping[str, ArmVerdict]) -> Iterator[str]:
     """Yield what a careful reader should know before believing the numbers."""
     spec = evidence.spec
     yield from care.on_scales(spec, evidence.scales)
     yield from care.on_exams(spec)
+    yield from care.on_placebos({n: arm.lessons for n, arm in arms.items() if arm.lessons})
     tunings = {name: arm.tuning for name, arm in arms.items() if arm.tuning}
     repeats = {name: arm.repeats for name, arm in arms.items() if arm.repeats}
     whole = len(spec.tasks) * spec.budget.steps * len(spec.seeds.tune)

@@ -195,7 +195,7 @@ class Mirror:
         for trial in done:
             rows = self._rows(trial)
             curve = Curve.of(self.groups.trials[trial], [row.report for row in rows])
-            found.append(summary(curve))
+            found.append(summary(curve) | ({} if self.measured else self._continual(curve)))
             newest = max(newest or rows[-1], rows[-1], key=lambda row: row.seq)
         # The time is that of a row, so that this, too, is the same when it is said again.
         return _points(newest, len(done), {"n": len(done), **means(found)}) if newest else []

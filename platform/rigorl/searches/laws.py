@@ -136,6 +136,7 @@ def check_for(maximise: Sequence[str], tasks: int, seeds: int) -> None:
     """Refuse objectives that mean nothing with so many tasks, and seeds to choose by."""
     for name, count, what in (
         ("forgetting", tasks, "tasks"),
+        ("worst_case", tasks, "tasks"),
         ("worst_task", tasks, "tasks"),
         ("worst_seed", seeds, "tuning seeds"),
     ):

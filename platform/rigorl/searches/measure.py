@@ -6,7 +6,9 @@ from msgspec import Struct
 
 from rigorl.errors import SpecError
 
-Objective = Literal["score", "worst_task", "worst_seed", "forgetting", "updates", "hypervolume"]
+Objective = Literal[
+    "score", "worst_task", "worst_seed", "forgetting", "worst_case", "updates", "hypervolume"
+]
 PER_EXAM = ("score", "worst_task", "updates", "hypervolume")
 """Objectives that one exam of one trial tells, and by which a worker can prune."""
 

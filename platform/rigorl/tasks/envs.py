@@ -16,12 +16,15 @@ from gymnasium.vector import AutoresetMode, SyncVectorEnv
 from rigorl import seeds
 from rigorl.errors import SpecError, nearest
 from rigorl.spec import TaskSpec
+from rigorl.tasks import examples
 from rigorl.tasks.physics import alter, is_rejected
 from rigorl.tasks.robots.batched import BatchedMujoco
 from rigorl.tasks.robots.known import covers
 from rigorl.tasks.variation import Variation, Varied, ends
 from rigorl.tasks.watch import Believed, Watch, is_finite
 from rigorl.tasks.world import DIVERGED, Envs, Policy, Tally, World, WorldSpec
+
+gym.register("rigorl/Digits-v0", "rigorl.tasks.digits:Digits")
 
 REFUSED = TypeError, ValueError, ArithmeticError, AssertionError, OSError, gym.error.Error
 """What environments raise when they are made with what does not suit them."""
@@ -247,7 +250,12 @@ def world_spec(tasks: Sequence[TaskSpec], num_envs: int) -> WorldSpec:
                     f"and {task.name!r} has {here}; leave one of them to another experiment",
                     f"$.tasks[{i}]",
                 )
-    return WorldSpec(*spaces[0], num_envs=num_envs, tasks=tuple(tasks))
+    return WorldSpec(
+        *spaces[0],
+        num_envs=num_envs,
+        tasks=tuple(tasks),
+        examples=all(map(examples.is_supervised, tasks)),
+    )
 
 
 def open_world(
@@ -261,8 +269,13 @@ def open_world(
 ) -> World:
     """Open all that an agent learns *task* from."""
     dataset = None if task.dataset is None else _datasets().load(task.dataset)
+    supervised = examples.opened(task)
     return World(
-        task, open_envs(task, num_envs, seed, threads=threads, tally=tally), dataset, given
+        task,
+        open_envs(task, num_envs, seed, threads=threads, tally=tally),
+        dataset,
+        given,
+        None if supervised is None else supervised.examples,
     )
 
 

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from rigorl.errors import TrialFailed
 from rigorl.seeds import integer
 from rigorl.spec import Budget, TaskSpec
+from rigorl.tasks import examples
 from rigorl.tasks.envs import open_batch, open_env
 from rigorl.tasks.robots.batched import BatchedMujoco
 from rigorl.tasks.watch import is_finite
@@ -57,7 +58,8 @@ def order(task: TaskSpec, policy: Policy, budget: Budget, seed: int) -> Exam:
     """Return the exam of *policy* in a trial with root *seed*. It depends on nothing else."""
     episodes = range(budget.exam_episodes)
     luck = tuple(integer(seed, "exam", task.name, episode) for episode in episodes)
-    return Exam(task, policy, luck, budget.exam_horizon, threads=budget.threads)
+    mine = examples.drawn(task, seed)
+    return Exam(mine, policy, luck, budget.exam_horizon, threads=budget.threads)
 
 
 def examine(exam: Exam) -> Result:
@@ -66,7 +68,13 @@ def examine(exam: Exam) -> Result:
     Each chunk meets a fresh copy of the policy: taken again, an exam ends the same, and no
     episode depends on those of another chunk. An environment must be as new after
     `reset(seed=...)`. Raises `TrialFailed` when an action is not finite.
+
+    Of a task of labelled examples all are asked that were held out, as one episode: its return
+    is the share of right answers.
     """
+    supervised = examples.opened(exam.task)
+    if supervised is not None:
+        return _mark(exam.policy, supervised)
     results = []
     for start in range(0, len(exam.seeds), CHUNK):
         episodes = exam.seeds[start : start + CHUNK]
@@ -76,6 +84,17 @@ def examine(exam: Exam) -> Result:
         np.concatenate([result.returns_EO for result in results]),
         sum(result.diverged for result in results),
     )
+
+
+def _mark(policy: Policy, task: examples.Supervised) -> Result:
+    input_ND, label_N = task.held_out
+    count, rest = len(label_N), -len(label_N) % CHUNK
+    policy = copy.deepcopy(policy)
+    blocks = np.concatenate([input_ND, input_ND[:1].repeat(rest, 0)]).reshape(
+        -1, CHUNK, *input_ND.shape[1:]
+    )
+    answer_N = np.concatenate([policy(block) for block in blocks])[:count]
+    return Result(np.array([[np.mean(answer_N == label_N)]]), 0)
 
 
 def _play(exam: Exam, room: "Room", episodes: Sequence[int]) -> Result:

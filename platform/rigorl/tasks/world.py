@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from rigorl.errors import TrialFailed
 from rigorl.spec import TaskSpec
+from rigorl.tasks.examples import Examples
 
 DIVERGED = "rigorl/diverged"
 """Key of an `info`: the step was not believed, and its episode is over."""
@@ -38,7 +39,7 @@ class WorldSpec:
     """What is known of a world before it is opened. All tasks of a trial share it.
 
     With `given`, policies of another trial come with it. `gpus` are what the trial may use,
-    and `crew` the members of its crew, where that is known.
+    and `crew` the members of its crew, where that is known. `examples`: tasks consist of those.
     """
 
     observation: gym.Space[Any]
@@ -48,6 +49,7 @@ class WorldSpec:
     given: bool = False
     gpus: float = 0.0
     crew: int = 0
+    examples: bool = False
 
 
 class Tally(Struct):
@@ -76,13 +78,15 @@ class Tally(Struct):
 class World:
     """What an agent learns from: environments, and what else its task gives.
 
-    `given` holds the final policies of the trial that this one is built on (`after:`).
+    `given` holds the final policies of the trial that this one is built on (`after:`), `examples`
+    what a task of labelled examples has to be learned from.
     """
 
     task: TaskSpec
     envs: Envs
     dataset: Any = None
     given: Mapping[str, Policy] = field(default_factory=dict)
+    examples: Examples | None = None
 
     def close(self) -> None:
         """Close the environments."""

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from rigorl.blocks.continual import agem, ewc, finetune, lwf, refresh, replay, si
+from rigorl.blocks.continual import agem, ewc, finetune, lwf, refresh, replay, si, steady
 from rigorl.blocks.continual.student import Learned, Lesson, Method, Rows, Student
 from rigorl.seeds import integer
 
@@ -17,16 +17,21 @@ Chosen = (
     | lwf.Config
     | agem.Config
     | refresh.Config
+    | steady.Config
 )
 """What `method:` of an agent may say."""
 
 
 def begin(chosen: Chosen, weights_P: Tensor, seed: int) -> Method:
-    """Return the method as it is at birth, for a student with *weights_P*."""
-    luck = torch.Generator().manual_seed(integer(seed, "method", type(chosen).__module__))
+    """Return the method as it is at birth, for a student with *weights_P*.
+
+    Methods that remember choose the same rows, given the same seed.
+    """
+    luck = torch.Generator().manual_seed(integer(seed, "memory"))
     match chosen:
         case refresh.Config():
-            return refresh.Refresh(chosen, begin(chosen.base, weights_P, seed), weights_P, luck)
+            noise = torch.Generator().manual_seed(integer(seed, "noise"))
+            return refresh.Refresh(chosen, begin(chosen.base, weights_P, seed), weights_P, noise)
         case replay.Config():
             method: Method = replay.Replay(chosen, luck)
         case agem.Config():
@@ -37,6 +42,8 @@ def begin(chosen: Chosen, weights_P: Tensor, seed: int) -> Method:
             method = si.SI(chosen, weights_P)
         case lwf.Config():
             method = lwf.LwF(chosen, weights_P)
+        case steady.Config():
+            method = steady.Steady(chosen, luck)
         case finetune.Config():
             method = finetune.Finetune()
     return method

@@ -6,11 +6,13 @@ agent: so the same file serves a classifier, PPO and SAC.
 Shapes: P weights, N rows.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
 from msgspec import Struct
 from torch import Tensor
+
+from rigorl.blocks.continual.tangent import Tangent
 
 Rows = tuple[Tensor, ...]
 """Columns of the same N rows: what is asked, then what is to be answered. Each of floats."""
@@ -35,6 +37,9 @@ class Student(Protocol):
 
     def fisher(self, batch: Any) -> Tensor:
         """Return fisher_P, the mean squared gradient of the log-likelihood of its own answers."""
+
+    def tangents(self, rows: Rows) -> Sequence[Tangent]:
+        """Return, for each of its networks, how its outputs at what *rows* ask change with P."""
 
 
 class Lesson(NamedTuple):
