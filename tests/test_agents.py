@@ -30,6 +30,7 @@ METHODS: list[dict[str, Any]] = [
     {"name": "si"},
     {"name": "lwf"},
     {"name": "agem", "memory": 30, "batch": 8},
+    {"name": "steady", "memory": 30, "batch": 8},
     {"name": "refresh", "base": {"name": "replay", "memory": 30, "batch": 8}},
 ]
 LEARNS_BY_METHODS: dict[str, dict[str, Any]] = {"sac": {"method_on": "both"}}

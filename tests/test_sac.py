@@ -128,18 +128,41 @@ def test_what_a_switch_forgets(tmp_path: Path) -> None:
         assert who.soft.critic_adam.steps == (1 if reset else who.soft.updates)
 
 
+def begin(who: SAC, place: World, stage: int) -> None:
+    """Learn the first 20 of 40 steps, as if what comes then interrupted it."""
+    learner = who.learn(place, Alone(), Span(stage, 0, 40))
+    next(progress for progress in learner if progress.step == 20 and progress.safe)
+    learner.close()  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("method", [replay.Config(memory=30), ewc.Config()])
+def test_taken_up_in_the_middle_of_a_task_all_of_it_is_learned(method: Any, tmp_path: Path) -> None:
+    config = {"method": method, "method_on": "both"}
+    whole = agent(world("Pendulum-v1", 2), **config)
+    learn(whole, world("Pendulum-v1", 2), 0, 40)
+    begin(whole, world("Pendulum-v1", 2), 1)
+    whole.save(tmp_path)
+    heir = agent(world("Pendulum-v1", 2), seed=0, **config)
+    heir.load(tmp_path)
+    kept = []
+    for name, who in (("whole", whole), ("heir", heir)):
+        learn(who, world("Pendulum-v1", 2), 20, 40, 1)
+        (tmp_path / name).mkdir()
+        who.save(tmp_path / name)
+        kept.append({path.name: path.read_bytes() for path in (tmp_path / name).iterdir()})
+    assert kept[0] == kept[1]
+
+
 @pytest.mark.parametrize("reset", [True, False])
 def test_of_a_task_that_ends_its_own_transitions_are_remembered(reset: bool) -> None:
     place = world("Pendulum-v1", 2)
     method = replay.Config(memory=30)
     who = agent(place, method=method, method_on="both", reset_replay_at_switch=reset)
     met: list[torch.Tensor] = []
-    for stage, (since, added) in enumerate([(0, 40), (40, 80), (80, 120)]):
-        learner = who.learn(place, Alone(), Span(stage, 0, 40))
-        next(progress for progress in learner if progress.step == 20 and progress.safe)
-        learner.close()  # type: ignore[attr-defined]
+    for stage, (since, added) in enumerate([(0, 40), (40, 80), (80, 120)]):  # of a ring of 64
+        begin(who, place, stage)
         learn(who, place, 20, 40, stage)  # taken up in the middle: the same task
-        met.append(torch.from_numpy(who.replay._rows(max(since, added - 64), added)))
+        met.append(torch.from_numpy(who.replay._rows(since, added).copy()))
         for taught, width in ((who.soft.taught_actor, 3), (who.soft.taught_critics, 4)):
             assert taught is not None
             memory = taught.method.state()

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from rigorl.blocks.continual import Chosen, Learned, Rows, begin
+from rigorl.blocks.continual.tangent import Tangent, traced
 from rigorl.blocks.layers import Net, forward, parameters, slopes, squared_slopes, weight_slopes
 from rigorl.blocks.soft import LOG_STD_HIGH, LOG_STD_LOW
 from rigorl.blocks.soft_slopes import (
@@ -78,6 +79,10 @@ class ActorStudent:
             fisher_P.add_(_joined(squares, self._grad_P))
         return fisher_P.div_(batch.size)
 
+    def tangents(self, rows: Rows) -> list[Tangent]:
+        """Of the outputs as they are before a deviation is held to its bounds."""
+        return [_tangent(self.actor, rows[0], 0)]
+
 
 class CriticsStudent:
     def __init__(self, critics: Twins, weights_P: Tensor) -> None:
@@ -111,6 +116,10 @@ class CriticsStudent:
             squares += squared_slopes(through, slopes(net, through, torch.ones_like(through[-1])))
         return _joined(squares, self._grad_P).div_(len(batch.seen_BI)).clone()
 
+    def tangents(self, rows: Rows) -> list[Tangent]:
+        size = len(self.weights_P) // 2
+        return [_tangent(net, rows[0], i * size) for i, net in enumerate(self.critics)]
+
 
 S = TypeVar("S", ActorStudent, CriticsStudent)
 
@@ -141,6 +150,12 @@ def _normal(head_NX: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     mean_NA, wanted_NA = head_NX.chunk(2, -1)
     log_std_NA = wanted_NA.clamp(LOG_STD_LOW, LOG_STD_HIGH)
     return mean_NA, log_std_NA, log_std_NA == wanted_NA
+
+
+def _tangent(net: Net, in_NI: Tensor, at: int) -> Tangent:
+    through = forward(net, in_NI)[:-1]
+    slopes_ = [(hidden_NO > 0).float() for hidden_NO in through[1:]]
+    return traced([layer.weight_OI for layer in net], through, slopes_, at)
 
 
 def _outputs(net: Net, in_NI: Tensor) -> Tensor:

@@ -57,7 +57,7 @@ def is_plain(chosen: Chosen) -> bool:
 def room(chosen: Chosen) -> int:
     """Return the most rows that *chosen* can remember."""
     match chosen:
-        case replay.Config() | agem.Config():
+        case replay.Config() | agem.Config() | steady.Config():
             return chosen.memory
         case refresh.Config():
             return room(chosen.base)
