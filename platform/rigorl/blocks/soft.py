@@ -1,7 +1,7 @@
 """Soft actor-critic, as it is read: what is drawn, and what is minimised.
 
 Haarnoja et al. 2018, "Soft Actor-Critic Algorithms and Applications". The losses can be
-differentiated automatically. The agent learns by `blocks/soft_update.py`, whose gradients are
+differentiated automatically. The agent learns by `blocks/soft_slopes.py`, whose gradients are
 written out; the tests hold the two together.
 
 Shapes: B batch, D observation, A action. An action is a = tanh(u), u = mean + deviation * noise.
