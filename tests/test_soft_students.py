@@ -12,7 +12,7 @@ from rigorl.blocks import soft_students
 from rigorl.blocks.continual import Chosen, agem, ewc, finetune, lwf, refresh, replay, si, steady
 from rigorl.blocks.layers import Layer, Net, parameters
 from rigorl.blocks.soft import Steps, actor_loss, critic_loss, divergence, draw, outputs, values
-from rigorl.blocks.soft_slopes import Acting, Judging
+from rigorl.blocks.soft_slopes import Acting, Judging, play
 from rigorl.blocks.soft_students import ActorStudent, CriticsStudent
 from rigorl.blocks.soft_update import On, Settings, Soft
 from test_soft import differentiable, generator, some_steps
@@ -191,17 +191,13 @@ def test_importances_are_those_of_actions_that_it_draws_itself() -> None:
     flat = torch.cat([part.flatten() for part in parameters([actor])])
     student = ActorStudent(actor, soft().critics, flat)
     obs_ND = torch.ones(1, 1)
-    acting = Acting(torch.ones(2, 1), torch.zeros(2, 2), torch.ones(1), [], draw_of(actor), -1)
+    acting = play(actor, torch.ones(2, 1), torch.zeros(2, 2), torch.ones(1))
     head_NX = outputs(actor, obs_ND).expand(200_000, 4)
     mean_NA, log_std_NA = head_NX.chunk(2, -1)
     noise_NA = torch.randn(mean_NA.shape, generator=torch_luck)
     score_NX = torch.cat([noise_NA / log_std_NA.exp(), noise_NA.square() - 1], 1)
     wanted = score_NX.square().mean(0)
     np.testing.assert_allclose(student.fisher(acting), torch.cat([wanted, wanted]), rtol=0.03)
-
-
-def draw_of(actor: Net) -> Any:
-    return draw(outputs(actor, torch.ones(2, 1)), torch.zeros(2, 2))
 
 
 # With methods.

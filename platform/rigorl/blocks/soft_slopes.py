@@ -30,25 +30,20 @@ class Judging(NamedTuple):
 class Acting(NamedTuple):
     """What an actor learns from. The first half of the rows is now, the second comes next.
 
-    `through` and `both` are what the actor made of them with the weights that it had in `version`.
+    `through`, `now` and `ahead` are what it made of them with the weights it had in `version`.
     """
 
     obs_2BD: Tensor
     noise_2BA: Tensor
     temperature: Tensor
     through: Sequence[Tensor]
-    both: Draw
+    now: Draw
+    ahead: Draw
     version: int
 
     @property
     def size(self) -> int:
         return len(self.obs_2BD) // 2
-
-    def now(self) -> Draw:
-        return Draw(*(part[: self.size] for part in self.both))
-
-    def ahead(self) -> Draw:
-        return Draw(*(part[self.size :] for part in self.both))
 
 
 def play(actor: Net, obs_2BD: Tensor, noise_2BA: Tensor, temperature: Tensor) -> Acting:
@@ -56,7 +51,9 @@ def play(actor: Net, obs_2BD: Tensor, noise_2BA: Tensor, temperature: Tensor) ->
     # A view's counter is that of all weights; autograd tells by it that a tensor was written to.
     version = actor[0].weight_OI._version  # noqa: SLF001
     through = forward(actor, obs_2BD)
-    return Acting(obs_2BD, noise_2BA, temperature, through, draw(through[-1], noise_2BA), version)
+    both, B = draw(through[-1], noise_2BA), len(obs_2BD) // 2
+    now, ahead = (Draw(*(part[half] for part in both)) for half in (slice(B), slice(B, None)))
+    return Acting(obs_2BD, noise_2BA, temperature, through, now, ahead, version)
 
 
 def critic_slopes(
@@ -76,7 +73,7 @@ def critic_slopes(
 
 def actor_slopes(actor: Net, critics: Twins, acting: Acting) -> tuple[list[Tensor], Tensor]:
     """Return the gradient of an actor's loss, and what the lower critic says of its actions."""
-    B, now, temperature = acting.size, acting.now(), acting.temperature
+    B, now, temperature = acting.size, acting.now, acting.temperature
     value_B, slope_BA = _judge(critics, acting.obs_2BD[:B], now.action_BA)
     # d log(1 - tanh(u)^2) / du = -2 tanh(u)
     slope_u_BA = (1 - now.action_BA.square()) * slope_BA + (2 / B) * temperature * now.action_BA

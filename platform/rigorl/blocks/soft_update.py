@@ -80,7 +80,7 @@ class Soft:
         Return what `told` makes metrics of.
         """
         acting, judging = self._aims(steps, noise_2BA, settings.discount)
-        now = acting.now()
+        now = acting.now
         errors = self._improve_critics(judging, settings.lr)
         value_B = self._improve_actor(acting, settings.lr)
         self.updates += 1
@@ -114,7 +114,7 @@ class Soft:
         temperature = self.log_temperature.exp()
         obs_2BD = torch.cat([steps.obs_BD, steps.next_obs_BD])
         acting = play(self.actor, obs_2BD, noise_2BA, temperature)
-        ahead = acting.ahead()
+        ahead = acting.ahead
         next_in_BI = torch.cat([steps.next_obs_BD, ahead.action_BA], 1)
         next_B = torch.min(*(forward(net, next_in_BI)[-1] for net in self.targets)).squeeze(1)
         soft_B = next_B - temperature * ahead.log_prob_B
