@@ -45,8 +45,7 @@ def test_nothing_piles_up_from_episode_to_episode() -> None:
     task = replace(
         HOPPER,
         physics={},
-        vary={key: ends for key in ("mass", "friction", "damping", "gear")}
-        | {"gravity": (1.0, 2.0)},
+        vary=dict.fromkeys(("mass", "friction", "damping", "gear"), ends) | {"gravity": (1.0, 2.0)},
     )
     env, plain = open_env(task), open_env(replace(task, vary={}))
     now, before = (each.unwrapped.model for each in (env, plain))  # type: ignore[attr-defined]
