@@ -86,11 +86,11 @@ def test_mujoco_scales_all_or_some() -> None:
 
 def test_a_damaged_joint_exerts_less_and_is_named_by_its_motor_or_itself() -> None:
     plain = bare(WALKER).model
-    for physics, scales in (
+    for damage, scales in (
         ({"gear": {"leg_joint": 0.0, "foot_left_joint": 0.25}}, [1, 0, 1, 1, 1, 0.25]),
         ({"gear": 0.5}, [0.5] * 6),
     ):
-        env = bare(WALKER, **physics)
+        env = bare(WALKER, **damage)
         np.testing.assert_allclose(env.model.actuator_gear[:, 0], 100 * np.array(scales))
         env.reset(seed=0)
         env.data.ctrl[:] = 1
