@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from helpers.trials import encoded, until_saved
 from rigorl import contract, plan
 from rigorl.contract import Agent, Span, configure
 from rigorl.errors import SpecError, UnknownAgent
@@ -23,6 +24,17 @@ from rigorl.tasks.world import World
 from rigorl.trial import Bundle, Event, Report, Trial
 
 ROOT = Path(__file__).parents[1]
+METHODS: list[dict[str, Any]] = [
+    {"name": "replay", "memory": 30, "batch": 8},
+    {"name": "ewc"},
+    {"name": "si"},
+    {"name": "lwf"},
+    {"name": "agem", "memory": 30, "batch": 8},
+    {"name": "steady", "memory": 30, "batch": 8},
+    {"name": "refresh", "base": {"name": "replay", "memory": 30, "batch": 8}},
+]
+LEARNS_BY_METHODS: dict[str, dict[str, Any]] = {"sac": {"method_on": "both"}}
+"""Agents that take a `method`, each with what it is tried with."""
 every_agent = pytest.mark.parametrize("name", contract.house_agents())
 Own = Callable[[str, Path], Trial]
 Open = Callable[[str], tuple[Trial, World]]
@@ -143,6 +155,27 @@ def test_interrupted_it_is_to_the_bit_what_it_was(
         before = reports[report.stage, report.step, report.update]
         assert msgspec.msgpack.encode(before) == msgspec.msgpack.encode(report)
     assert again[-1].finished
+
+
+@pytest.mark.parametrize("method", METHODS, ids=lambda method: method["name"])
+@pytest.mark.parametrize("name", LEARNS_BY_METHODS)
+def test_with_a_method_too(name: str, method: dict[str, Any], own: Own, tmp_path: Path) -> None:
+    """Cut after the first task, so that the method holds on to something."""
+    trial = own(name, tmp_path)
+    config = {**trial.agent.config, **LEARNS_BY_METHODS[name], "method": method}
+    trial = msgspec.structs.replace(
+        trial, agent=msgspec.structs.replace(trial.agent, config=config)
+    )
+    bundle, ends = Bundle(trials=(trial,)), []
+    told = list(play(bundle, Alone(), tmp_path / "whole"))
+    cut = until_saved(play(bundle, Alone(), tmp_path / "cut"), 3)
+    assert (cut[-1].stage, cut[-1].step) == (1, 40)  # type: ignore[union-attr]
+    again = list(play(bundle, Alone(), tmp_path / "cut"))
+    assert encoded(cut + again) == encoded(told)
+    for where in ("whole", "cut"):
+        kept = sorted((tmp_path / where / trial.id / "policies").rglob("*.safetensors"))
+        ends.append([path.read_bytes() for path in kept])
+    assert ends[0] == ends[1] != [[]]
 
 
 @every_agent

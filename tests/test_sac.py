@@ -12,8 +12,11 @@ import torch
 from gymnasium.spaces import Box, Dict, Discrete
 
 from helpers.learning import learn, world
+from rigorl import contract
 from rigorl.agents import sac
 from rigorl.agents.sac import SAC, Config
+from rigorl.blocks.continual import ewc, replay
+from rigorl.blocks.storage import load_groups
 from rigorl.contract import Span, configure
 from rigorl.errors import SpecError
 from rigorl.outside.in_process import Alone
@@ -123,6 +126,92 @@ def test_what_a_switch_forgets(tmp_path: Path) -> None:
         next(learner)
         assert len(who.replay) == (2 if reset else 32)
         assert who.soft.critic_adam.steps == (1 if reset else who.soft.updates)
+
+
+def begin(who: SAC, place: World, stage: int) -> None:
+    """Learn the first 20 of 40 steps, as if what comes then interrupted it."""
+    learner = who.learn(place, Alone(), Span(stage, 0, 40))
+    next(progress for progress in learner if progress.step == 20 and progress.safe)
+    learner.close()  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("method", [replay.Config(memory=30), ewc.Config()])
+def test_taken_up_in_the_middle_of_a_task_all_of_it_is_learned(method: Any, tmp_path: Path) -> None:
+    config = {"method": method, "method_on": "both"}
+    whole = agent(world("Pendulum-v1", 2), **config)
+    learn(whole, world("Pendulum-v1", 2), 0, 40)
+    begin(whole, world("Pendulum-v1", 2), 1)
+    whole.save(tmp_path)
+    heir = agent(world("Pendulum-v1", 2), seed=0, **config)
+    heir.load(tmp_path)
+    kept = []
+    for name, who in (("whole", whole), ("heir", heir)):
+        learn(who, world("Pendulum-v1", 2), 20, 40, 1)
+        (tmp_path / name).mkdir()
+        who.save(tmp_path / name)
+        kept.append({path.name: path.read_bytes() for path in (tmp_path / name).iterdir()})
+    assert kept[0] == kept[1]
+
+
+@pytest.mark.parametrize("reset", [True, False])
+def test_of_a_task_that_ends_its_own_transitions_are_remembered(reset: bool) -> None:
+    place = world("Pendulum-v1", 2)
+    method = replay.Config(memory=30)
+    who = agent(place, method=method, method_on="both", reset_replay_at_switch=reset)
+    met: list[torch.Tensor] = []
+    for stage, (since, added) in enumerate([(0, 40), (40, 80), (80, 120)]):  # of a ring of 64
+        begin(who, place, stage)
+        learn(who, place, 20, 40, stage)  # taken up in the middle: the same task
+        met.append(torch.from_numpy(who.replay._rows(since, added).copy()))
+        for taught, width in ((who.soft.taught_actor, 3), (who.soft.taught_critics, 4)):
+            assert taught is not None
+            memory = taught.method.state()
+            for group, row_I in zip(memory["group"], memory["column0"], strict=True):
+                assert (met[int(group)][:, :width] == row_I).all(1).any()
+            counts = torch.bincount(memory["group"]).tolist()
+            assert counts == [30 // (stage + 1)] * (stage + 1)
+
+
+def test_a_task_shorter_than_a_study_is_remembered_whole() -> None:
+    place = world("Pendulum-v1", 2)
+    who = agent(place, method=replay.Config(memory=500))
+    learn(who, place, 0, 50)
+    assert who.soft.taught_actor is not None
+    seen = who.soft.taught_actor.method.state()["column0"]
+    assert sorted(seen.tolist()) == sorted(who.replay._rows(0, 50)[:, :3].tolist())
+
+
+def test_what_is_saved_without_a_method_is_what_it_always_was(tmp_path: Path) -> None:
+    place = world("Pendulum-v1", 2)
+    kept = {}
+    for name, more in (("plain", {}), ("ewc", {"method": ewc.Config(), "method_on": "both"})):
+        who = agent(place, **more)
+        learn(who, place, 0, 20)
+        (tmp_path / name).mkdir()
+        who.save(tmp_path / name)
+        kept[name] = load_groups(tmp_path / name / "sac.safetensors").keys()
+    assert kept["plain"] == {"nets", "actor", "critic", "temperature", "generators"}
+    assert kept["ewc"] - kept["plain"] == {"task", "actor-method", "critic-method"}
+
+
+@pytest.mark.parametrize(
+    ("method", "message"),
+    [
+        ({"name": "ewcc"}, "a word that is known here, but is 'ewcc'.*config.method.name"),
+        ({"name": "ewc", "strenght": 1}, "did you mean 'strength'.*config.method"),
+        ({"name": "lwf", "strength": -1.0}, "must be.*>= 0.0, but is -1.0.*method.strength"),
+        ({"name": "ewc", "strength": math.nan}, "but is nan; correct it.*method.strength"),
+        ({"name": "refresh", "base": {"name": "refresh"}}, "but is 'refresh'.*method.base.name"),
+    ],
+)
+def test_a_method_that_is_not_there_is_refused(method: dict[str, Any], message: str) -> None:
+    with pytest.raises(SpecError, match=message):
+        configure(AgentSpec(name="sac", config={"method": method}))
+
+
+def test_its_method_is_among_its_settings() -> None:
+    said = contract.settings("sac")["settings"]
+    assert (said["method"], said["method_on"]) == ({"name": "finetune"}, "actor")
 
 
 def test_the_number_of_threads_is_its_own() -> None:

@@ -21,10 +21,11 @@ from gymnasium.spaces import Box
 from msgspec import Meta, Struct
 from numpy.typing import NDArray
 
+from rigorl.blocks.continual import Chosen, finetune, is_plain, room
 from rigorl.blocks.replay import Batch, Replay
 from rigorl.blocks.rollout import Episodes
 from rigorl.blocks.soft import Steps
-from rigorl.blocks.soft_update import Settings, Soft, told
+from rigorl.blocks.soft_update import On, Settings, Soft, told
 from rigorl.blocks.squashed import Bounds, SquashedPolicy, act, load_policy
 from rigorl.blocks.storage import load_groups, save_groups
 from rigorl.contract import Crew, Progress, Span
@@ -36,6 +37,8 @@ __all__ = ["SAC", "Config", "load_policy", "make"]
 
 LARGEST = 2**40
 """Bytes of a replay: no machine has as many, and a slip of the pen does."""
+STUDY = 2_560
+"""Transitions of a task that importances are taken from: ten batches, as in Continual World."""
 Count = Annotated[int, Meta(gt=0)]
 Positive = Annotated[float, Meta(gt=0)]
 Unit = Annotated[float, Meta(ge=0, le=1)]
@@ -81,6 +84,11 @@ class Config(Struct, frozen=True, forbid_unknown_fields=True):
     """Whether the replay is emptied when another task begins."""
     reset_optimizer_at_switch: bool = False
     """Whether Adam forgets its moments when another task begins."""
+    method: Chosen = finetune.Config()
+    """What is done against forgetting. Old transitions in the replay are a rehearsal of their own,
+    whatever the method: `reset_replay_at_switch` leaves the method alone with the task."""
+    method_on: On = "actor"
+    """Who learns by it. In the critics it costs more than it brings."""
     threads: Annotated[int, Meta(gt=0, le=64)] = 1
     """Of an update. More than one help on idle cores only, where two take a quarter off its time.
 
@@ -123,7 +131,7 @@ def _is_bounded_box(space: Any) -> TypeGuard[Box]:
 
 class SAC:
     def __init__(self, config: Config, n_obs: int, action: Box, seed: int) -> None:
-        self.config = config
+        self.config, self.seed = config, seed
         self.bounds = Bounds(action.low, action.high)
         self.n_actions = math.prod(action.shape)
         weights, self.luck = (
@@ -132,6 +140,7 @@ class SAC:
         self.soft = Soft(
             n_obs, self.n_actions, config.hidden, math.log(config.temperature), weights
         )
+        self.soft.teach(config.method, config.method_on, integer(seed, "method"))
         order = np.random.default_rng(stream(seed, "order"))
         self.replay = Replay(config.capacity, n_obs, self.n_actions, order)
         target_entropy = config.target_entropy
@@ -148,12 +157,16 @@ class SAC:
         """Environment steps since birth."""
         self.owed = 0.0
         """Updates that are due."""
+        self.since = 0
+        """The first transition of the task."""
 
     def learn(self, world: World, crew: Crew, span: Span) -> Iterator[Progress]:
         del crew
         config, envs = self.config, world.envs
-        if span.start == 0 and span.stage > 0:
-            self._switch()
+        if span.start == 0:
+            if span.stage > 0:
+                self._switch()
+            self.since = self.replay.added
         episodes = Episodes(envs.num_envs)
         obs_ED = _flat(envs.reset()[0])
         step = span.start
@@ -172,6 +185,22 @@ class SAC:
                 if not left:
                     metrics |= episodes.summary()
                 yield Progress(step, self.soft.updates, metrics, safe=not left)
+        if not is_plain(config.method):
+            self._consolidate(span.stage)
+
+    @torch.no_grad()
+    def _consolidate(self, stage: int) -> None:
+        """Let the methods take note that the task was learned."""
+        config = self.config
+        order = np.random.default_rng(stream(self.seed, "consolidate", stage))
+        most = max(STUDY, room(config.method))
+        steps = _steps(self.replay.choose(most, self.since, order))
+        size = min(STUDY, len(steps.obs_BD))
+        noise_2BA = torch.from_numpy(
+            order.standard_normal((2 * size, self.n_actions), dtype=np.float32)
+        )
+        with _threads(config.threads):
+            self.soft.consolidate(steps, noise_2BA, config.discount, stage)
 
     def _switch(self) -> None:
         if self.config.reset_replay_at_switch:
@@ -214,8 +243,10 @@ class SAC:
         return {"sac": SquashedPolicy(self.soft.actor, self.bounds)}
 
     def save(self, folder: Path) -> None:
-        generators = {"luck": self.luck.get_state()}
-        save_groups({**self.soft.state(), "generators": generators}, folder / "sac.safetensors")
+        more = {"generators": {"luck": self.luck.get_state()}}
+        if not is_plain(self.config.method):
+            more["task"] = {"since": torch.tensor(self.since)}
+        save_groups({**self.soft.state(), **more}, folder / "sac.safetensors")
         self.replay.save(folder)
         (folder / "sac.json").write_bytes(msgspec.json.encode([self.steps, self.owed]))
 
@@ -223,6 +254,8 @@ class SAC:
         groups = load_groups(folder / "sac.safetensors")
         self.luck.set_state(groups["generators"]["luck"])
         self.soft.load(groups)
+        if "task" in groups:
+            self.since = int(groups["task"]["since"])
         self.replay.load(folder)
         self.steps, self.owed = msgspec.json.decode(
             (folder / "sac.json").read_bytes(), type=tuple[int, float]

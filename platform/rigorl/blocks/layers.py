@@ -94,6 +94,15 @@ def weight_slopes(through: Sequence[Tensor], back: Sequence[Tensor]) -> list[Ten
     return grads
 
 
+def squared_slopes(through: Sequence[Tensor], back: Sequence[Tensor]) -> list[Tensor]:
+    """Return the square of each row's gradient of each parameter, summed over the rows.
+
+    *back* is what `slopes` returned for the loss of each row, not for its part in a mean.
+    """
+    # A row's gradient of a weight is a product, slope * x: so is its square.
+    return weight_slopes([x.square() for x in through], [slope.square() for slope in back])
+
+
 def _weight_slope(x_BI: Tensor, slope_BO: Tensor) -> Tensor:
     if x_BI.shape[1] < slope_BO.shape[1]:  # oneDNN copies what it gets on its side: the smaller
         return product(x_BI.t(), slope_BO).t().contiguous()

@@ -79,6 +79,13 @@ class Replay:
         np.take(self.ring_CR, at_B % self.capacity, axis=0, out=self._room_BR, mode="clip")
         return self._split(self._room_BR)
 
+    def choose(self, most: int, since: int, rng: np.random.Generator) -> Batch:
+        """Return up to *most* of the transitions from number *since* on, none twice, by *rng*."""
+        first = max(since, self.first)
+        size = min(most, self.added - first)
+        at_N = first + rng.choice(self.added - first, size, replace=False)
+        return self._split(self.ring_CR[at_N % self.capacity])
+
     def clear(self) -> None:
         """Forget all transitions. They keep their numbers, so no segment is taken for another."""
         self.begun = self.added

@@ -1,7 +1,7 @@
 """Soft actor-critic, as it is read: what is drawn, and what is minimised.
 
 Haarnoja et al. 2018, "Soft Actor-Critic Algorithms and Applications". The losses can be
-differentiated automatically. The agent learns by `blocks/soft_update.py`, whose gradients are
+differentiated automatically. The agent learns by `blocks/soft_slopes.py`, whose gradients are
 written out; the tests hold the two together.
 
 Shapes: B batch, D observation, A action. An action is a = tanh(u), u = mean + deviation * noise.
@@ -107,3 +107,12 @@ def actor_loss(
 def temperature_loss(log_temperature: Tensor, log_prob_B: Tensor, target_entropy: float) -> Tensor:
     """Equation 18, on the logarithm as is customary: less entropy than wanted, and it grows."""
     return -(log_temperature * (log_prob_B.detach() + target_entropy)).mean()
+
+
+def divergence(head_NX: Tensor, was_mean_NA: Tensor, was_log_std_NA: Tensor) -> Tensor:
+    """Return the mean over rows of KL(what was || what an actor's outputs are), before tanh."""
+    mean_NA, wanted_NA = head_NX.chunk(2, -1)
+    log_std_NA = wanted_NA.clamp(LOG_STD_LOW, LOG_STD_HIGH)
+    spread_NA = (2 * was_log_std_NA).exp() + (mean_NA - was_mean_NA).square()
+    ratio_NA = spread_NA / (2 * (2 * log_std_NA).exp())
+    return (log_std_NA - was_log_std_NA + ratio_NA - 0.5).sum(-1).mean()

@@ -1,32 +1,26 @@
-"""One update of soft actor-critic, with gradients written out.
+"""One update of soft actor-critic: gradients (`blocks/soft_slopes.py`), and a step of Adam.
 
-The same numbers as `blocks/soft.py` differentiated, in a third of the time. It goes where a
-profile pointed: no weight gradients of the critics in the actor's loss, no gradient of the
-observations at all, one call of the actor for both observations, only the lower critic's slope
-of each row, and products in oneDNN (`blocks/layers.py`).
+Where a method against forgetting was chosen, the gradient goes through it
+(`blocks/soft_students.py`); without one it goes to Adam as it is.
 
 Shapes: B batch, D observation, A action, I observation and action.
 """
 
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
 
 from rigorl.blocks.adam import Adam
-from rigorl.blocks.layers import (
-    Net,
-    carve,
-    forward,
-    initialise,
-    parameters,
-    product,
-    slopes,
-    weight_slopes,
-    widths,
-)
-from rigorl.blocks.soft import Draw, Steps, draw, target
+from rigorl.blocks.continual import Chosen, Method, is_plain
+from rigorl.blocks.layers import Net, carve, forward, initialise, parameters, widths
+from rigorl.blocks.soft import Steps, target
+from rigorl.blocks.soft_slopes import Acting, Judging, actor_slopes, critic_slopes, play
+from rigorl.blocks.soft_students import ActorStudent, CriticsStudent, Taught
+from rigorl.seeds import integer
+
+On = Literal["actor", "both"]
 
 
 class Settings(NamedTuple):
@@ -55,8 +49,8 @@ class Soft:
         judging = [n_obs + n_actions, *hidden, 1]
         n_actor, n_critic = sum(widths(acting)), sum(widths(judging))
         self.weights = torch.zeros(n_actor + 2 * n_critic)
-        actor, self._critics_flat = torch.split(self.weights, [n_actor, 2 * n_critic])
-        self.actor = carve(actor, acting)
+        self._actor_flat, self._critics_flat = torch.split(self.weights, [n_actor, 2 * n_critic])
+        self.actor = carve(self._actor_flat, acting)
         self.critics = _twins(self._critics_flat, judging)
         for net in (self.actor, *self.critics):
             initialise(net, generator)
@@ -67,23 +61,28 @@ class Soft:
         self.critic_adam = Adam(parameters(self.critics))
         self.temperature_adam = Adam([self.log_temperature])
         self.updates = 0
+        self.taught_actor: Taught[ActorStudent] | None = None
+        self.taught_critics: Taught[CriticsStudent] | None = None
+
+    def teach(self, chosen: Chosen, on: On, seed: int) -> None:
+        """Let the actor, or both, learn by the method *chosen* from now on, each by its own."""
+        if is_plain(chosen):
+            return
+        actor = ActorStudent(self.actor, self.critics, self._actor_flat)
+        self.taught_actor = Taught(actor, [self.actor], chosen, integer(seed, "actor"))
+        if on == "both":
+            critics = CriticsStudent(self.critics, self._critics_flat)
+            self.taught_critics = Taught(critics, self.critics, chosen, integer(seed, "critics"))
 
     def update(self, steps: Steps, noise_2BA: Tensor, settings: Settings) -> dict[str, Tensor]:
         """Learn from *steps*; the first half of the noise is for now, the second for next.
 
         Return what `told` makes metrics of.
         """
-        B = len(steps.obs_BD)
-        temperature = self.log_temperature.exp()
-        through = forward(self.actor, torch.cat([steps.obs_BD, steps.next_obs_BD]))
-        both = draw(through[-1], noise_2BA)
-        now, ahead = (Draw(*(part[half] for part in both)) for half in (slice(B), slice(B, None)))
-        next_in_BI = torch.cat([steps.next_obs_BD, ahead.action_BA], 1)
-        next_B = torch.min(*(forward(net, next_in_BI)[-1] for net in self.targets)).squeeze(1)
-        soft_B = next_B - temperature * ahead.log_prob_B
-        target_B = target(steps.reward_B, steps.terminal_B, soft_B, settings.discount)
-        errors = self._improve_critics(steps, target_B, settings.lr)
-        value_B = self._improve_actor(steps, now, noise_2BA[:B], through, temperature, settings.lr)
+        acting, judging = self._aims(steps, noise_2BA, settings.discount)
+        now = acting.now()
+        errors = self._improve_critics(judging, settings.lr)
+        value_B = self._improve_actor(acting, settings.lr)
         self.updates += 1
         if settings.target_entropy is not None:
             slope = -(now.log_prob_B.mean(0, keepdim=True) + settings.target_entropy)
@@ -94,72 +93,75 @@ class Soft:
             "errors": errors,
             "value": value_B,
             "log_prob": now.log_prob_B,
-            "temperature": temperature,
+            "temperature": acting.temperature,
         }
 
-    def _improve_critics(self, steps: Steps, target_B: Tensor, lr: float) -> Tensor:
+    def consolidate(self, steps: Steps, noise_2BA: Tensor, discount: float, group: int) -> None:
+        """Take note that a task was learned, of which *steps* are.
+
+        A batch is made of as many of them as there is noise for; all may be remembered.
+        """
+        some = Steps(*(column[: len(noise_2BA) // 2] for column in steps))
+        acting, judging = self._aims(some, noise_2BA, discount)
+        if self.taught_actor:
+            self.taught_actor.consolidate(acting, steps.obs_BD, group)
+        if self.taught_critics:
+            seen_BI = torch.cat([steps.obs_BD, steps.action_BA], 1)
+            self.taught_critics.consolidate(judging, seen_BI, group)
+
+    def _aims(self, steps: Steps, noise_2BA: Tensor, discount: float) -> tuple[Acting, Judging]:
+        """Return what the actor and the critics are to learn from."""
+        temperature = self.log_temperature.exp()
+        obs_2BD = torch.cat([steps.obs_BD, steps.next_obs_BD])
+        acting = play(self.actor, obs_2BD, noise_2BA, temperature)
+        ahead = acting.ahead()
+        next_in_BI = torch.cat([steps.next_obs_BD, ahead.action_BA], 1)
+        next_B = torch.min(*(forward(net, next_in_BI)[-1] for net in self.targets)).squeeze(1)
+        soft_B = next_B - temperature * ahead.log_prob_B
+        target_B = target(steps.reward_B, steps.terminal_B, soft_B, discount)
+        return acting, Judging(torch.cat([steps.obs_BD, steps.action_BA], 1), target_B)
+
+    def _improve_critics(self, judging: Judging, lr: float) -> Tensor:
         """Take a step down their loss. Return both critics' errors, one behind the other."""
-        seen_BI = torch.cat([steps.obs_BD, steps.action_BA], 1)
-        grads: list[Tensor] = []
-        errors = []
-        for net in self.critics:
-            through = forward(net, seen_BI)
-            error_B1 = through[-1] - target_B[:, None]
-            back = slopes(net, through, error_B1 / len(target_B))
-            grads += weight_slopes(through, back)
-            errors.append(error_B1)
+        if self.taught_critics:
+            grads = self.taught_critics.slopes(judging)
+            errors = self.taught_critics.student.told
+        else:
+            both = judging.target_B, judging.target_B
+            grads, errors = critic_slopes(self.critics, judging.seen_BI, both)
         self.critic_adam.step(grads, lr)
         return torch.cat(errors)
 
-    def _improve_actor(
-        self,
-        steps: Steps,
-        now: Draw,
-        noise_BA: Tensor,
-        through: Sequence[Tensor],
-        temperature: Tensor,
-        lr: float,
-    ) -> Tensor:
+    def _improve_actor(self, acting: Acting, lr: float) -> Tensor:
         """Take a step down its loss. Return what the lower critic says of its actions."""
-        B = len(noise_BA)
-        value_B, slope_BA = self._judge(torch.cat([steps.obs_BD, now.action_BA], 1))
-        # d log(1 - tanh(u)^2) / du = -2 tanh(u)
-        slope_u_BA = (1 - now.action_BA.square()) * slope_BA + (2 / B) * temperature * now.action_BA
-        slope_log_std_BA = slope_u_BA * now.std_BA * noise_BA - temperature / B
-        head_BX = torch.cat([slope_u_BA, slope_log_std_BA * now.free_BA], 1)
-        here = [part[:B] for part in through]
-        self.actor_adam.step(weight_slopes(here, slopes(self.actor, here, head_BX)), lr)
+        if self.taught_actor:
+            # The critics' step did not touch the actor, though it counts as a write to all weights.
+            acting = acting._replace(version=self.weights._version)  # noqa: SLF001
+            grads, value_B = self.taught_actor.slopes(acting), self.taught_actor.student.told
+        else:
+            grads, value_B = actor_slopes(self.actor, self.critics, acting)
+        self.actor_adam.step(grads, lr)
         return value_B
 
-    def _judge(self, in_BI: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the lower critic's value_B, and how minus its mean changes with the action."""
-        throughs = [forward(net, in_BI) for net in self.critics]
-        lower_B = (throughs[0][-1] <= throughs[1][-1]).squeeze(1)
-        slope_BA = in_BI.new_empty(len(in_BI), in_BI.shape[1] - self.n_obs)
-        for net, through, mine_B in zip(self.critics, throughs, (lower_B, ~lower_B), strict=True):
-            rows = mine_B.nonzero().squeeze(1)  # only the lower one's slope counts
-            there = [part.index_select(0, rows) for part in through]
-            back = slopes(net, there, torch.full_like(there[-1], -1 / len(in_BI)))
-            of_action_OA = net[0].weight_OI[:, self.n_obs :].contiguous()
-            slope_BA.index_copy_(0, rows, product(back[0], of_action_OA))
-        return torch.min(throughs[0][-1], throughs[1][-1]).squeeze(1), slope_BA
-
-    def state(self) -> dict[str, dict[str, Tensor]]:
+    def state(self) -> dict[str, Mapping[str, Tensor]]:
         nets = {
             "weights": self.weights,
             "targets": self.targets_flat,
             "log_temperature": self.log_temperature,
             "updates": torch.tensor(self.updates),
         }
-        return {"nets": nets, **{name: adam.state() for name, adam in self._adams().items()}}
+        adams = {name: adam.state() for name, adam in self._adams().items()}
+        return {"nets": nets, **adams, **{k: m.state() for k, m in self._methods().items()}}
 
-    def load(self, state: dict[str, dict[str, Tensor]]) -> None:
+    def load(self, state: Mapping[str, Mapping[str, Tensor]]) -> None:
         self.weights.copy_(state["nets"]["weights"])
         self.targets_flat.copy_(state["nets"]["targets"])
         self.log_temperature.copy_(state["nets"]["log_temperature"])
         self.updates = int(state["nets"]["updates"])
         for name, adam in self._adams().items():
             adam.load(state[name])
+        for name, method in self._methods().items():
+            method.load(state.get(name, {}))
 
     def forget(self) -> None:
         """Let Adam begin anew from the present weights."""
@@ -172,6 +174,10 @@ class Soft:
             "critic": self.critic_adam,
             "temperature": self.temperature_adam,
         }
+
+    def _methods(self) -> dict[str, Method]:
+        both = {"actor-method": self.taught_actor, "critic-method": self.taught_critics}
+        return {name: one.method for name, one in both.items() if one}
 
 
 def _twins(flat: Tensor, sizes: Sequence[int]) -> tuple[Net, Net]:

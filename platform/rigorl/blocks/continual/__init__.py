@@ -7,7 +7,7 @@ from rigorl.blocks.continual import agem, ewc, finetune, lwf, refresh, replay, s
 from rigorl.blocks.continual.student import Learned, Lesson, Method, Rows, Student
 from rigorl.seeds import integer
 
-__all__ = ["Chosen", "Learned", "Lesson", "Method", "Rows", "Student", "begin", "is_plain"]
+__all__ = ["Chosen", "Learned", "Lesson", "Method", "Rows", "Student", "begin", "is_plain", "room"]
 
 Chosen = (
     finetune.Config
@@ -52,3 +52,14 @@ def begin(chosen: Chosen, weights_P: Tensor, seed: int) -> Method:
 def is_plain(chosen: Chosen) -> bool:
     """Say whether nothing is done against forgetting, so that no student is needed."""
     return isinstance(chosen, finetune.Config)
+
+
+def room(chosen: Chosen) -> int:
+    """Return the most rows that *chosen* can remember."""
+    match chosen:
+        case replay.Config() | agem.Config() | steady.Config():
+            return chosen.memory
+        case refresh.Config():
+            return room(chosen.base)
+        case _:
+            return 0
