@@ -168,9 +168,12 @@ class PPO:
             written=config.backward == "written" and device.type == "cpu",
         )
         self.flat, self.adam, self.net = self.learner[-3:]
-        plain = is_plain(config.method)
-        self.taught = None if plain else Taught(self.learner, config.method, seed)
         self.obs_scale = ObsScale(n_obs, config.obs_clip, on=config.normalize_obs)
+        self.taught = (
+            None
+            if is_plain(config.method)
+            else Taught(self.learner, self.obs_scale, config.method, seed)
+        )
         self.reward_scale = RewardScale(
             config.discount, config.reward_clip, on=config.normalize_reward
         )

@@ -62,6 +62,13 @@ class ObsScale:
             self.moments.update(obs.reshape(len(obs), -1))
         return self(obs)
 
+    def undo(self, obs_BD: NDArray[Any]) -> NDArray[np.float64]:
+        """Return observations that are scaled to *obs_BD* as of now."""
+        if not self.on:
+            return obs_BD.astype(np.float64)
+        raw_BD: NDArray[np.float64] = obs_BD * np.sqrt(self.moments.var_D + EPSILON)
+        return raw_BD + self.moments.mean_D
+
 
 class RewardScale:
     """Rewards in units of the spread of the discounted return so far, up to *clip*.
