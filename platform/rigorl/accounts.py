@@ -107,5 +107,16 @@ def crashes(results: Sequence[Any]) -> str:
 
 def settings(name: str, about: Mapping[str, Any]) -> str:
     """Return an algorithm and its settings."""
-    lines = [f"    {key}: {value}" for key, value in about["settings"].items()]
+    lines = []
+    for key, value in about["settings"].items():
+        lines.append(f"    {key}: {_written(value)}")
+        others = [one for one in about.get("choices", {}).get(key, []) if one != value]
+        lines += [f"        or {_written(one)}" for one in others]
     return "\n".join([f"{name}: {about['about']}", *lines])
+
+
+def _written(value: Any) -> str:
+    """Return *value* as one would write it in YAML, if it is a table."""
+    if not isinstance(value, Mapping):
+        return str(value)
+    return f"{{{', '.join(f'{key}: {_written(part)}' for key, part in value.items())}}}"

@@ -159,13 +159,21 @@ def settings(name: str) -> dict[str, Any]:
     algorithm = find(name)
     doc = (algorithm.__doc__ or name).strip().splitlines()[0]
     fields = msgspec.structs.fields(algorithm.Config)
-    return {"about": doc, "settings": {f.encode_name: _default(f) for f in fields}}
+    settings = {f.encode_name: _default(f) for f in fields}
+    named = {f.encode_name: choices for f in fields if (choices := _choices(f.type))}
+    return {"about": doc, "settings": settings} | ({"choices": named} if named else {})
 
 
 def _default(field: msgspec.structs.FieldInfo) -> Any:
     if field.default_factory is not msgspec.NODEFAULT:
         return field.default_factory()
     return "(must be given)" if field.required else msgspec.to_builtins(field.default)
+
+
+def _choices(kind: Any) -> list[Any]:
+    """Return what a setting of *kind* may be, if it is one of several structs with a name."""
+    parts = [part for part in get_args(kind) if isinstance(part, msgspec.StructMeta)]
+    return [msgspec.to_builtins(part()) for part in parts] if len(parts) > 1 else []
 
 
 @cache
