@@ -154,6 +154,11 @@ class CategoricalActor(nn.Module):
 Actor = GaussianActor | CategoricalActor
 
 
+def head(actor: Actor) -> nn.Sequential:
+    """Return the network behind an actor's choices."""
+    return actor.mean if isinstance(actor, GaussianActor) else actor.logits
+
+
 def make_actor(
     space: Box | Discrete[Any],
     n_obs: int,

@@ -15,10 +15,12 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from rigorl.blocks.actor_critic import Losses
+from rigorl.blocks.actors import head
 from rigorl.blocks.continual import Chosen, Learned, Rows, begin
+from rigorl.blocks.continual.tangent import Tangent, traced
 from rigorl.blocks.normalize import ObsScale
 from rigorl.blocks.rollout import Batch
 from rigorl.blocks.shards import Learner
@@ -32,6 +34,7 @@ class PPOStudent:
     def __init__(self, learner: Learner, scale: ObsScale) -> None:
         self.scale, self.net, self.written = scale, learner.net, learner.written
         self.weights_P, self._grad_P = learner.flat
+        self.heads = head(learner.actor), learner.critic
         self.clip, self.losses = 0.2, Losses(0.0, 0.0, 0.0)
 
     def gradient(self, batch: Batch[Any]) -> Tensor:
@@ -60,6 +63,23 @@ class PPOStudent:
     def fisher(self, batch: Batch[Any]) -> Tensor:
         self.net.fisher(batch.obs_BD)
         return self._grad_P
+
+    @torch.no_grad()
+    def tangents(self, rows: Rows) -> list[Tangent]:
+        """Of the actor's means or logits, and of the critic's value; by torch, wherever it is."""
+        scaled_ND = torch.from_numpy(self.scale(rows[0].numpy())).to(self.weights_P.device)
+        return [_tangent(net, scaled_ND) for net in self.heads]
+
+
+def _tangent(net: nn.Sequential, x_ND: Tensor) -> Tangent:
+    """Return that of a tanh network whose parameters `flatten` has taken over."""
+    linear = [layer for layer in net if isinstance(layer, nn.Linear)]
+    inputs = [x_ND]
+    for layer in linear[:-1]:
+        inputs.append(layer(inputs[-1]).tanh())
+    slopes = [1 - hidden_NH.square() for hidden_NH in inputs[1:]]
+    weights = [layer.weight for layer in linear]
+    return traced(weights, inputs, slopes, begin=int(weights[0].storage_offset()))
 
 
 class Taught:
