@@ -69,7 +69,6 @@ def taught(who: PPO) -> Any:
 # What must not change anything.
 
 
-@both_worlds
 @pytest.mark.parametrize(
     ("method", "base"),
     [
@@ -88,9 +87,11 @@ def taught(who: PPO) -> Any:
     ids=lambda setting: f"{setting['name']}-{setting.get('base', setting)['name']}",
 )
 def test_a_method_that_does_nothing_is_its_base_bit_for_bit(
-    env: str, method: dict[str, Any], base: dict[str, Any]
+    method: dict[str, Any], base: dict[str, Any]
 ) -> None:
-    assert weights(lived(env, method=method)) == weights(lived(env, method=base))
+    assert weights(lived("Pendulum-v1", method=method)) == weights(
+        lived("Pendulum-v1", method=base)
+    )
 
 
 @every_method
@@ -200,13 +201,10 @@ def test_importances_are_of_the_actor_and_of_the_critic() -> None:
 
 
 def test_gradients_by_hand_and_by_torch_make_one_life() -> None:
-    for env in ("CartPole-v1", "Pendulum-v1"):
-        for name in METHODS:
-            ends = [
-                lived(env, **settings(name), backward=way).flat.weights
-                for way in ("written", "autograd")
-            ]
-            torch.testing.assert_close(*ends, atol=2e-3, rtol=0)
+    for env, name in (("CartPole-v1", "ewc"), ("Pendulum-v1", "lwf"), ("Pendulum-v1", "replay")):
+        ways = ("written", "autograd")
+        ends = [lived(env, **settings(name), backward=way).flat.weights for way in ways]
+        torch.testing.assert_close(*ends, atol=2e-3, rtol=0)
 
 
 # What is kept, and what is refused.
@@ -229,7 +227,7 @@ def trial(name: str) -> Trial:
 
 
 @every_method
-@pytest.mark.parametrize("saved", [3, 6, 8])
+@pytest.mark.parametrize("saved", [3, 8])
 def test_interrupted_it_is_to_the_bit_what_it_was(name: str, saved: int, tmp_path: Path) -> None:
     """After a switch and in the middle of a task that follows one."""
     bundle = Bundle(trials=(trial(name),))
