@@ -29,6 +29,7 @@ METHODS: dict[str, dict[str, Any]] = {
     "si": {"strength": 10.0},
     "lwf": {},
     "agem": {"memory": 20, "batch": 8},
+    "steady": {"memory": 20, "batch": 8},
     "refresh": {"base": {"name": "replay", "memory": 20, "batch": 8}},
 }
 every_method = pytest.mark.parametrize("name", METHODS)
