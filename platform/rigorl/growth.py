@@ -21,6 +21,8 @@ def differences(before: Experiment, now: Experiment) -> list[str]:
     old, new = msgspec.to_builtins(before), msgspec.to_builtins(now)
     for where in ("exam", "placement"):  # of no consequence to what comes out
         new[where] = old[where]
+    if not any(spec.alarm and spec.alarm.acts for spec in (before, now)):
+        new["alarm"] = old["alarm"]
     for name, arm in old["arms"].items():
         grown = new["arms"].get(name)
         if arm["search"] and grown and grown["search"]:
