@@ -6,9 +6,10 @@ from typing import Any
 
 import msgspec
 
+from rigorl.analysis.alarm import came_of, place
 from rigorl.analysis.statistics import Estimate
 from rigorl.analysis.tuning import Front
-from rigorl.analysis.verdict import ArmVerdict, Pair, Verdict
+from rigorl.analysis.verdict import ArmVerdict, Mishap, Pair, Verdict
 from rigorl.schedules import said
 
 MEASURES = {
@@ -21,6 +22,8 @@ MEASURES = {
     "recovery_updates": "updates until 95 % is back, where it came back",
     "unrecovered": "earlier tasks where it did not",
 }
+MANY = 40
+"""Alarms that a page tells one by one."""
 
 
 def markdown(verdict: Verdict) -> str:
@@ -34,6 +37,8 @@ def markdown(verdict: Verdict) -> str:
     parts += _importances(verdict)
     chosen = {name: arm.config for name, arm in verdict.arms.items() if arm.config}
     parts.append(_list("Chosen on tuning seeds", [f"{n}: {_config(c)}" for n, c in chosen.items()]))
+    parts.append(_alarms(verdict))
+    parts.append(_list("Stopped by the alarm", map(_mishap, verdict.stopped)))
     parts.append(_list("Failed", failures(verdict)))
     parts.append(_list("Read with care", verdict.notes))
     return "\n\n".join(part for part in parts if part) + "\n"
@@ -65,10 +70,34 @@ def checklist(items: Sequence[Any]) -> str:
 def failures(verdict: Verdict) -> list[str]:
     """Return a line for each trial that failed."""
     return [
-        f"{m.arm}, {m.phase} seed {m.seed}: {m.cause}"
-        + ("" if m.lasting else " (the next run tries it again)")
+        _mishap(m) + ("" if m.lasting else " (the next run tries it again)")
         for m in verdict.failures
     ]
+
+
+def _mishap(mishap: Mishap) -> str:
+    return f"{mishap.arm}, {mishap.phase} seed {mishap.seed}: {mishap.cause}"
+
+
+def _alarms(verdict: Verdict) -> str:
+    """Return when tasks fell that were learned before. The JSON has all, and all of each."""
+    found = [one for arm in verdict.arms.values() for one in arm.alarms]
+    rows = [
+        [
+            one.arm,
+            str(one.seed),
+            one.task,
+            place(one.at),
+            f"{one.drop:.3g}: {one.before:.3g} to {one.score:.3g}",
+            came_of(one),
+        ]
+        for one in found[:MANY]
+    ]
+    if not rows:
+        return ""
+    page = table(["alarm", "seed", "task", "when", "fell by", "then"], rows)
+    more = len(found) - len(rows)
+    return page + (f"\n\nand {more} alarms more" if more else "")
 
 
 def _arms(verdict: Verdict) -> str:

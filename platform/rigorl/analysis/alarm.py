@@ -88,6 +88,36 @@ def alarms(trial: Trial, reports: Sequence[Report], alarm: AlarmSpec) -> list[Ra
     ]
 
 
+def of_all(
+    trials: Sequence[Trial], reports: Mapping[str, Sequence[Report]], alarm: AlarmSpec | None
+) -> tuple[Raised, ...]:
+    """Return the alarms of *trials*, finished or not, by seed; none where none is asked for."""
+    if alarm is None:
+        return ()
+    ours = sorted(trials, key=lambda trial: trial.seed)
+    return tuple(one for trial in ours for one in alarms(trial, reports.get(trial.id, ()), alarm))
+
+
+def words(one: Raised) -> str:
+    """Return an alarm as a person would say it."""
+    return (
+        f"{one.arm}, {one.phase} seed {one.seed}: {one.task} fell by {one.drop:.3g} at "
+        f"{place(one.at)}, from {one.before:.3g} to {one.score:.3g}; {came_of(one)}"
+    )
+
+
+def place(at: Moment) -> str:
+    return f"stage {at.stage + 1}, step {at.step:,}, update {at.update:,}"
+
+
+def came_of(one: Raised) -> str:
+    lowest = "" if one.lowest == one.score else f"lowest {one.lowest:.3g}, "
+    then = "" if one.outcome == "marked" else f"{one.outcome}, "
+    if one.recovered is None:
+        return f"{lowest}{then}not recovered"
+    return f"{lowest}{then}recovered by {place(one.recovered)}"
+
+
 def looked(
     trial: Trial, watch: Watch, report: Report, scores_T: Array, alarm: AlarmSpec, at: str = ""
 ) -> tuple[Watch, list[Fall]]:

@@ -14,7 +14,7 @@ import numpy as np
 from msgspec import Struct
 from numpy.typing import NDArray
 
-from rigorl.analysis import care, statistics
+from rigorl.analysis import alarm, care, statistics
 from rigorl.analysis.curves import Curve, final_ST, last, normalise
 from rigorl.analysis.importance import Importance
 from rigorl.analysis.scale import Scale, ends, measure
@@ -58,6 +58,10 @@ class ArmVerdict(Struct, frozen=True, kw_only=True):
     missing: tuple[int, ...]
     """Test seeds that did not, failed ones included."""
     failures: tuple[Mishap, ...] = ()
+    stopped: tuple[Mishap, ...] = ()
+    """Trials that their alarm ended, as was asked for. They count as missing, not as failed."""
+    alarms: tuple[alarm.Raised, ...] = ()
+    """When a task fell on test seeds that was learned before; none where none is asked for."""
     returns: dict[str, Estimate] = {}
     """Final raw return on each task, the mean over seeds."""
     score: ArmScore | None = None
@@ -100,6 +104,11 @@ class Verdict(Struct, frozen=True, kw_only=True):
         """Every trial that failed, of any arm or scale."""
         of_arms = [mishap for arm in self.arms.values() for mishap in arm.failures]
         return (*of_arms, *self.scale_failures)
+
+    @property
+    def stopped(self) -> tuple[Mishap, ...]:
+        """Every trial that its alarm ended."""
+        return tuple(mishap for arm in self.arms.values() for mishap in arm.stopped)
 
 
 class _Evidence(NamedTuple):
@@ -173,6 +182,8 @@ def _arm(evidence: _Evidence, arm: str) -> ArmVerdict:
         seeds=seeds,
         missing=missing,
         failures=_mishaps(evidence, mine),
+        stopped=_mishaps(evidence, mine, by_alarm=True),
+        alarms=alarm.of_all(mine, evidence.reports, evidence.spec.alarm),
         returns=_returns(evidence, arm) if complete else {},
         score=_score(evidence, arm) if complete else None,
         continual=_continual(evidence, arm) if complete else {},
@@ -181,8 +192,13 @@ def _arm(evidence: _Evidence, arm: str) -> ArmVerdict:
     )
 
 
-def _mishaps(evidence: _Evidence, trials: Sequence[Trial]) -> tuple[Mishap, ...]:
-    """Return what befell those of *trials* that did not finish, by task and seed."""
+def _mishaps(
+    evidence: _Evidence, trials: Sequence[Trial], *, by_alarm: bool = False
+) -> tuple[Mishap, ...]:
+    """Return what befell those of *trials* that did not finish, by task and seed.
+
+    What its alarm ended is a thing of its own.
+    """
     mishaps = [
         Mishap(
             arm=trial.arm,
@@ -196,7 +212,7 @@ def _mishaps(evidence: _Evidence, trials: Sequence[Trial]) -> tuple[Mishap, ...]
         )
         for trial in trials
         if last(trial, evidence.reports) is None
-        if (failure := evidence.failures.get(trial.id))
+        if (failure := evidence.failures.get(trial.id)) and failure.alarm == by_alarm
     ]
     return tuple(sorted(mishaps, key=lambda m: (m.arm, m.task, m.seed)))
 
@@ -272,3 +288,4 @@ def _notes(evidence: _Evidence, arms: Mapping[str, ArmVerdict]) -> Iterator[str]
             yield f"arm {name!r} has no winner of its search, or of one it comes after"
         elif not arm.complete:
             yield f"arm {name!r} gets no score: seeds {list(arm.missing)} are missing"
+    yield from care.on_stops({name: [m.seed for m in arm.stopped] for name, arm in arms.items()})
