@@ -74,8 +74,9 @@ def alarms(trial: Trial, reports: Sequence[Report], alarm: AlarmSpec) -> list[Ra
     undone: set[int] = set()
     watch: Watch = {}
     past = [watch]
+    rolls = trial.alarm is not None and trial.alarm.then == "roll_back"
     for n, report in enumerate(reports):
-        if n and report.metrics.get(ROLLED_BACK, 0) > reports[n - 1].metrics[ROLLED_BACK]:
+        if n and rolls and report.metrics[ROLLED_BACK] > reports[n - 1].metrics[ROLLED_BACK]:
             seen = int(report.metrics[ROLLED_BACK_TO])
             undone |= {number for number, _ in falls if number >= seen}
             watch = past[-1] = past[seen]
