@@ -8,10 +8,12 @@ A roll-back never leads past the switch to the running task, whose learning it w
 and at the end of a stage there is none, for no steps are left to learn with.
 """
 
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
-from tempfile import TemporaryDirectory
+from tempfile import mkdtemp
 from typing import Any
+from weakref import finalize
 
 from msgspec.structs import replace
 
@@ -33,15 +35,16 @@ def rolls_back(trial: Trial) -> bool:
     return trial.alarm is not None and trial.alarm.then == "roll_back"
 
 
-def room(trial: Trial, store: Store | None) -> tuple[Store | None, object]:
-    """Return where *trial* keeps its checkpoints, and what must live as long as that is there.
+def room(trial: Trial, store: Store | None) -> Store | None:
+    """Return where *trial* keeps its checkpoints: one that may go back to them needs a place.
 
-    One that may go back to them has a place for them, whoever else needs none.
+    If nobody gave one, it goes away with the last who knows it.
     """
     if store is not None or not rolls_back(trial):
-        return store, None
-    passing = TemporaryDirectory(prefix="rigorl-")
-    return Folder(Path(passing.name)), passing
+        return store
+    passing = Folder(Path(mkdtemp(prefix="rigorl-")))
+    finalize(passing, shutil.rmtree, passing.path, ignore_errors=True)
+    return passing
 
 
 def metrics(trial: Trial, place: Place) -> dict[str, float]:

@@ -36,7 +36,7 @@ class Run:
         self.measure = measure
         whole = checkpoint.as_store(storage)
         store = whole.below(trial.id) if whole else None
-        self.store, self._passing = alarming.room(trial, store)
+        self.store = alarming.room(trial, store)
         self.seconds = {"learn": 0.0, "exam": 0.0, "checkpoint": 0.0}
         self.exact = not getattr(contract.find(trial.agent.name), "inexact", False)
         self.given = switching.given(trial, whole)
