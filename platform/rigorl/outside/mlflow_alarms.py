@@ -29,7 +29,8 @@ def mark(runs: Runs, trial: Trial, rows: Sequence[Row], alarm: AlarmSpec | None)
     by_place = {Moment(r.stage, r.step, r.update): row for row in rows for r in [row.report]}
     points = [_point(trial, by_place[one.at], one, alarm) for one in found if alarm]
     runs.send(trial.id, points, shown)
-    runs.tag(trial.id, alarm="; ".join(map(words, found)))
+    if found or _note(run) in runs.notes:
+        runs.tag(trial.id, alarm="; ".join(map(words, found)))
     runs.note(_note(run), fingerprint(alarm)[:4], shown)
 
 
