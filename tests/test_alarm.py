@@ -98,7 +98,7 @@ def test_the_task_being_learned_is_not_watched_and_all_earlier_ones_are() -> Non
 def test_recovered_is_what_has_come_back_to_95_percent() -> None:
     (one,) = found(told([1.0], [0.4, 0.3, 0.94, 0.95, 0.9]))
     assert (one.lowest, one.recovered) == (pytest.approx(0.3), Moment(1, 4, 5))
-    assert words(one).endswith("lowest 0.3, recovered by stage 2, step 4, update 5")
+    assert words(one).endswith("lowest 0.3, recovered by update 5")
     (one,) = found(told([1.0], [0.4, 0.3]))
     assert (one.lowest, one.recovered) == (pytest.approx(0.3), None)
 

@@ -119,7 +119,7 @@ def test_mlflow_is_marked_and_marked_again_where_the_alarm_changes(place: Path) 
     state, tag, points = marked(place, "home")["quick test seed 0"]
     assert state == "finished"
     assert tag is not None
-    assert tag.startswith("quick, test seed 0: half fell by 0.406 at stage 2, step 5, update 45")
+    assert tag.startswith("half fell by 0.406 at stage 2, step 5, update 45")
     assert points.keys() == {"alarm-0.3-4/half", "alarm-0.3-4/minus"}
     assert marked(place, "home")["still test seed 0"] == ("finished", None, {})
     played(place, *words, "--set", "alarm.drop=0.9")

@@ -101,9 +101,14 @@ def of_all(
 
 def words(one: Raised) -> str:
     """Return an alarm as a person would say it."""
+    return f"{one.arm}, {one.phase} seed {one.seed}: {of_trial(one)}"
+
+
+def of_trial(one: Raised) -> str:
+    """Return the same where everybody knows of which trial it is."""
     return (
-        f"{one.arm}, {one.phase} seed {one.seed}: {one.task} fell by {one.drop:.3g} at "
-        f"{place(one.at)}, from {one.before:.3g} to {one.score:.3g}; {came_of(one)}"
+        f"{one.task} fell by {one.drop:.3g} at {place(one.at)}, from {one.before:.3g} to "
+        f"{one.score:.3g}; {came_of(one)}"
     )
 
 
@@ -116,7 +121,7 @@ def came_of(one: Raised) -> str:
     then = "" if one.outcome == "marked" else f"{one.outcome}, "
     if one.recovered is None:
         return f"{lowest}{then}not recovered"
-    return f"{lowest}{then}recovered by {place(one.recovered)}"
+    return f"{lowest}{then}recovered by update {one.recovered.update:,}"
 
 
 def looked(

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from typing import NamedTuple, Self
 
-from rich.console import Console
+from rich.console import Console, Group
 from rich.live import Live
 from rich.table import Table
 
@@ -147,13 +147,10 @@ class Progress:
             parts.append(f"alarms {len(look.alarms)}, the last: {words(look.alarms[-1])}")
         return f"{'; '.join(parts)}; {look}"
 
-    def _table(self) -> Table:
+    def _table(self) -> Group:
         look = self._look()
         title = f"{self.spec.name}: {look}"
-        told = "\n".join(map(words, look.alarms[-LATEST:]))
-        table = Table(
-            "arm", "phase", "done", "running", "failed", "steps", "score", title=title, caption=told
-        )
+        table = Table("arm", "phase", "done", "running", "failed", "steps", "score", title=title)
         if self.spec.alarm:
             table.add_column("alarms")
             table.add_column("stopped")
@@ -170,7 +167,7 @@ class Progress:
                 "" if count.score is None else f"{count.score:.4g}",
                 *marks,
             )
-        return table
+        return Group(table, *map(words, look.alarms[-LATEST:]))
 
 
 def counts(spec: Experiment, states: Sequence[State]) -> dict[tuple[str, str], Count]:

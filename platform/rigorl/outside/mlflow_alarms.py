@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from rigorl.alarms import AlarmSpec
-from rigorl.analysis.alarm import Moment, Raised, alarms, words
+from rigorl.analysis.alarm import Moment, Raised, alarms, of_trial
 from rigorl.outside.journal import Row
 from rigorl.outside.mlflow_runs import Point, Runs
 from rigorl.trial import Trial, fingerprint
@@ -30,7 +30,7 @@ def mark(runs: Runs, trial: Trial, rows: Sequence[Row], alarm: AlarmSpec | None)
     points = [_point(trial, by_place[one.at], one, alarm) for one in found if alarm]
     runs.send(trial.id, points, shown)
     if found or _note(run) in runs.notes:
-        runs.tag(trial.id, alarm="; ".join(map(words, found)))
+        runs.tag(trial.id, alarm="; ".join(map(of_trial, found)))
     runs.note(_note(run), fingerprint(alarm)[:4], shown)
 
 
