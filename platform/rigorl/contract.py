@@ -13,7 +13,7 @@ from typing import Any, NamedTuple, Protocol, TypeVar, cast, get_args
 import msgspec
 
 from rigorl.convert import convert
-from rigorl.errors import SpecError, UnknownAgent, nearest
+from rigorl.errors import SpecError, TrialFailed, UnknownAgent, nearest
 from rigorl.spec import AgentSpec
 from rigorl.tasks.world import Policy, World, WorldSpec
 
@@ -22,6 +22,9 @@ POLICY = "policy.json"
 PLAYING = (
     "seeds.py",
     "schedules.py",
+    "alarms.py",
+    "alarming.py",
+    "analysis/alarm.py",
     "searches/measure.py",
     "spec.py",
     "convert.py",
@@ -65,6 +68,17 @@ class Progress(NamedTuple):
     update: int
     metrics: Mapping[str, float] = {}
     safe: bool = True
+
+
+def check_metrics(progress: Progress, task: str) -> None:
+    """Refuse a number that is none: a learner that says it has come to nonsense."""
+    for name, value in progress.metrics.items():
+        if not math.isfinite(value):
+            raise TrialFailed(
+                f"metrics must be finite, but {name} is {value} at step {progress.step}, update "
+                f"{progress.update} of task {task!r}; try a lower learning rate or normalised "
+                "rewards"
+            )
 
 
 class Crew(Protocol):

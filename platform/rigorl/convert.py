@@ -6,6 +6,7 @@ from typing import Any
 import msgspec
 from msgspec import Struct, inspect
 
+from rigorl.alarms import AlarmSpec
 from rigorl.errors import SpecError, nearest
 from rigorl.searches import Prune, Search
 from rigorl.seeds import SeedPlan
@@ -85,7 +86,7 @@ def _explain(what: str, fact: str, known: frozenset[str]) -> str:
 
 def _keys() -> frozenset[str]:
     """Return every key of a spec."""
-    kinds: list[type[Struct]] = [SeedPlan, Search, Prune, *Spec.__subclasses__()]
+    kinds: list[type[Struct]] = [SeedPlan, Search, Prune, AlarmSpec, *Spec.__subclasses__()]
     return frozenset(f.encode_name for kind in kinds for f in msgspec.structs.fields(kind))
 
 

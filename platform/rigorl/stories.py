@@ -283,6 +283,9 @@ def orphans(trials: Sequence[Trial], known: Mapping[str, Standing]) -> dict[str,
         before = known.get(trial.after, NEWBORN) if trial.after else None
         if before and not before.finished and not known.get(trial.id, NEWBORN).failure:
             cause = f"trial {trial.after}, whose policies it needs, did not finish"
-            failure = Failure(trial=trial.id, stage=0, step=0, cause=cause, lasting=False)
+            stopped = before.failure is not None and before.failure.alarm
+            failure = Failure(
+                trial=trial.id, stage=0, step=0, cause=cause, lasting=False, alarm=stopped
+            )
             orphans[trial.id] = known.get(trial.id, NEWBORN)._replace(failure=failure)
     return orphans
