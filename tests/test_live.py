@@ -1,14 +1,21 @@
 """How far a study is, counted from what the journal knows."""
 
+import io
+import re
 import time
+from contextlib import closing
+from pathlib import Path
 from typing import Any
 
 import pytest
 from msgspec.structs import replace
+from rich.console import Console
 
-from rigorl import plan
-from rigorl.outside import live
-from rigorl.outside.journal import State
+from conftest import tiny
+from rigorl import experiment, plan
+from rigorl.outside import live, optuna_ask
+from rigorl.outside.in_process import InProcess
+from rigorl.outside.journal import SqlJournal, State
 from rigorl.spec import Experiment
 from rigorl.trial import Failure, Trial
 
@@ -70,3 +77,26 @@ def test_what_a_member_of_a_population_was_before_is_not_counted_twice(
     assert count.share == pytest.approx((20 + 20) / (4 * 2 * 40))
     exam = replace(is_, phase="test", seed=0)
     assert live.counts(spec, [state(exam, finished=True)])["tuned", "test"].share == 1 / 3
+
+
+def test_alarms_are_counted_by_arm_and_the_last_ones_told(tmp_path: Path) -> None:
+    spec = tiny(
+        tasks=[
+            {"name": "a", "env": "helpers.worlds:Target-v0", "random": -5, "reference": 0},
+            {"name": "b", "env": "helpers.worlds:Target-v0", "kwargs": {"target": -0.5}},
+        ],
+        budget={"steps": 20, "exam_every": 5, "exam_episodes": 1},
+        alarm={"drop": 0.2, "within": 2, "then": "stop"},
+    )
+    with closing(SqlJournal(f"sqlite:///{tmp_path}/journal.db")) as journal:
+        progress = live.Progress(spec, journal)
+        assert "alarms" not in progress._line()
+        journal.begin(spec, {})
+        experiment.run(spec, InProcess(), journal, optuna_ask.ask)
+        line = progress._line()
+        console = Console(width=200, record=True, file=io.StringIO())
+        console.print(progress._table())
+        told = console.export_text()
+    assert "seeker test 0/2; alarms 2, the last: seeker, test seed 1: a fell by 0.4" in line
+    assert re.search(r"│ seeker │ test  │ 0/2  │ 0 +│ 0 +│ 65%   │ +│ 2 +│ 2 +│", told), told
+    assert told.count("seed 0: a fell by 0.4") == told.count("seed 1: a fell by 0.4") == 1

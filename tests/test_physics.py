@@ -17,6 +17,7 @@ from rigorl.tasks.envs import open_env
 
 CARTPOLE = TaskSpec(name="cartpole", env="CartPole-v1")
 CHEETAH = TaskSpec(name="cheetah", env="HalfCheetah-v5")
+WALKER = TaskSpec(name="walker", env="Walker2d-v5")
 
 gym.register("rigorl-test/Bare-v0", entry_point=lambda **_: gym.Env())
 
@@ -83,6 +84,37 @@ def test_mujoco_scales_all_or_some() -> None:
     np.testing.assert_allclose(loose.dof_damping[3:6], plain.dof_damping[3:6] * [1, 1, 0.1])
 
 
+def test_a_damaged_joint_exerts_less_and_is_named_by_its_motor_or_itself() -> None:
+    plain = bare(WALKER).model
+    for damage, scales in (
+        ({"gear": {"leg_joint": 0.0, "foot_left_joint": 0.25}}, [1, 0, 1, 1, 1, 0.25]),
+        ({"gear": 0.5}, [0.5] * 6),
+    ):
+        env = bare(WALKER, **damage)
+        np.testing.assert_allclose(env.model.actuator_gear[:, 0], 100 * np.array(scales))
+        env.reset(seed=0)
+        env.data.ctrl[:] = 1
+        mujoco.mj_forward(env.model, env.data)
+        np.testing.assert_allclose(env.data.qfrc_actuator[3:], 100 * np.array(scales))
+    np.testing.assert_array_equal(plain.actuator_gear[:, 0], 100)
+    named = bare(CHEETAH, gear={"bshin": 0}).model  # the name of a motor, and of its joint
+    assert named.actuator_gear[:3, 0].tolist() == [120, 0, 60]
+
+
+def test_a_motor_that_drives_no_joint_goes_by_its_own_name() -> None:
+    text = """<mujoco><worldbody><body name="b"><joint name="j"/><geom size="1"/></body>
+        <site name="s"/></worldbody>
+        <actuator><motor name="pull" site="s" gear="1 2 0 0 0 0"/>
+        <motor name="turn" joint="j" gear="3"/><motor joint="j" gear="5"/></actuator></mujoco>"""
+    for names, gears in (({"pull": 0.5}, (0.5, 3, 5)), ({"j": 0.5}, (1, 1.5, 2.5))):
+        model = mujoco.MjModel.from_xml_string(text)
+        physics.alter(model, {"gear": names}, "physics")
+        assert tuple(model.actuator_gear[:, 0]) == gears
+        assert model.actuator_gear[0, 1] == 2 * gears[0]
+    with pytest.raises(SpecError, match="once per joint or actuator, but some names overlap"):
+        physics.alter(model, {"gear": {"turn": 0.5, "j": 0.5}}, "physics")
+
+
 def test_mass_is_what_the_model_would_be_had_it_been_written_so() -> None:
     spec = mujoco.MjSpec.from_file(HopperEnv().fullpath)
     for geom in spec.geoms:
@@ -126,6 +158,14 @@ def test_gravity_pulls(gravity: Any) -> None:
         ),
         ("HalfCheetah-v5", {"gravity": (1.0, 2.0)}, "$.physics.gravity", "3 components"),
         ("HalfCheetah-v5", {"gravity": np.inf}, "$.physics.gravity", "finite, but is inf"),
+        ("Walker2d-v5", {"gear": {"leg_jiont": 0}}, "$.physics.gear.leg_jiont", "mean 'leg_joint'"),
+        (
+            "Walker2d-v5",
+            {"gear": {"rootz": 0.5}},
+            "$.physics.gear.rootz",
+            "a joint or actuator that has some, but 'rootz' has none; choose one of foot_joint",
+        ),
+        ("Walker2d-v5", {"gear": -0.5}, "$.physics.gear", "finite and not below 0, but is -0.5"),
         ("Swimmer-v5", {"damping": 2.0}, "$.physics.damping", "something to scale"),
         ("CartPole-v1", {"pole_lenght": 1.0}, "$.physics.pole_lenght", "mean 'pole_length'"),
         ("CartPole-v1", {"length": 1, "pole_length": 1}, "$.physics.pole_length", "once"),

@@ -63,6 +63,7 @@ VARIANTS = [
     task("Pusher", reward_near_weight=2, reward_control_weight=1),
     task("Ant", {"gravity": [0.5, 0, -4], "mass": {"torso": 2}, "friction": 0.5}),
     task("Humanoid", {"mass": {"torso": 3}, "damping": 0.5}),
+    task("Walker2d", {"gear": {"leg_joint": 0.0, "foot_left_joint": 0.3}}),
 ]
 
 

@@ -45,14 +45,14 @@ def test_nothing_piles_up_from_episode_to_episode() -> None:
     task = replace(
         HOPPER,
         physics={},
-        vary={"mass": ends, "friction": ends, "damping": ends, "gravity": (1.0, 2.0)},
+        vary=dict.fromkeys(("mass", "friction", "damping", "gear"), ends) | {"gravity": (1.0, 2.0)},
     )
     env, plain = open_env(task), open_env(replace(task, vary={}))
     now, before = (each.unwrapped.model for each in (env, plain))  # type: ignore[attr-defined]
     for seed in range(5):
         env.reset(seed=seed)
         assert -2 <= now.opt.gravity[2] <= -1
-        for name in ("body_mass", "body_inertia", "dof_damping"):
+        for name in ("body_mass", "body_inertia", "dof_damping", "actuator_gear"):
             scales = getattr(now, name)[1:] / np.maximum(getattr(before, name)[1:], 1e-12)
             used = getattr(before, name)[1:] > 0
             assert ((scales >= 0.5) & (scales <= 0.6))[used].all()
@@ -74,8 +74,10 @@ def test_classic_control_varies_too() -> None:
     assert all(0.25 <= length <= 1.0 for length in lengths)
 
 
-@pytest.mark.parametrize("env", ["Hopper-v5", "Humanoid-v5"])
-def test_our_simulations_vary_as_gymnasiums_do(env: str) -> None:
+@pytest.mark.parametrize(
+    ("env", "joint"), [("Hopper-v5", "leg_joint"), ("Humanoid-v5", "right_knee")]
+)
+def test_our_simulations_vary_as_gymnasiums_do(env: str, joint: str) -> None:
     rows = []
     for engine in ("auto", "gymnasium"):
         task = TaskSpec(
@@ -83,7 +85,7 @@ def test_our_simulations_vary_as_gymnasiums_do(env: str) -> None:
             env=env,
             engine=engine,  # type: ignore[arg-type]
             kwargs={"max_episode_steps": 7},
-            vary={"mass": (0.5, 2.0), "damping": (0.5, 1.5)},
+            vary={"mass": (0.5, 2.0), "damping": (0.5, 1.5), "gear": {joint: (0.0, 1.0)}},
         )
         envs = open_envs(task, 3, seed=1)
         envs.reset()

@@ -1,5 +1,7 @@
 """Gradients written out by hand, held against torch's."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -7,6 +9,7 @@ from gymnasium.spaces import Box, Discrete
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from threadpoolctl import threadpool_info
+from torch.distributions import Categorical, Independent, Normal, kl_divergence
 
 from rigorl.blocks.actor_critic import ActorCritic, Autograd, Terms
 from rigorl.blocks.actors import make_actor
@@ -14,7 +17,7 @@ from rigorl.blocks.adam import Adam, Flat, flatten
 from rigorl.blocks.dense import Dense
 from rigorl.blocks.nets import mlp
 from rigorl.blocks.rollout import Batch, minibatches
-from rigorl.blocks.written import Written, standardized
+from rigorl.blocks.written import Written, softmax, standardized
 
 SPACES = {"box": Box(-1.0, 1.0, (3,)), "choice": Discrete(4, start=2)}
 every_space = pytest.mark.parametrize("space", SPACES.values(), ids=SPACES)
@@ -112,6 +115,93 @@ def test_actions_are_the_same(space: Box | Discrete) -> None:
         for net, _ in Pair(space, TERMS[0]).nets.values()
     )
     np.testing.assert_allclose(ours, reference, rtol=1e-5, atol=1e-6)
+
+
+def asked(net: ActorCritic, space: Box | Discrete, size: int) -> tuple[Any, list[Any]]:
+    """Return observations, and answers that *net* would not give, where *net* takes them."""
+    rng = np.random.default_rng(3)
+    if isinstance(space, Box):
+        said = list(rng.normal(size=(2, size, 3)).astype(np.float32))
+    else:
+        said = [softmax(rng.normal(size=(size, 4)).astype(np.float32))[0]]
+    told = [*said, rng.normal(size=size).astype(np.float32)]
+    there = torch.from_numpy if isinstance(net, Autograd) else np.asarray
+    return net.hold(batch(space, size)).obs_BD, [there(part) for part in told]
+
+
+@every_space
+@pytest.mark.parametrize("size", [1, 33])
+@pytest.mark.parametrize("hidden", [(), (8, 6, 5)])
+def test_answers_and_what_keeps_them_are_those_of_autograd(
+    space: Box | Discrete, size: int, hidden: tuple[int, ...]
+) -> None:
+    found = {}
+    for way, (net, flat) in Pair(space, TERMS[1], hidden).nets.items():
+        obs_BD, told = asked(net, space, size)
+        answers = net.answers(obs_BD)
+        assert net.recall(obs_BD, answers) == pytest.approx(0, abs=1e-5)
+        assert flat.grad.abs().max() < 1e-5
+        far = net.recall(obs_BD, told)
+        grad_P = flat.grad.numpy().copy()
+        net.fisher(obs_BD)
+        found[way] = *map(np.asarray, answers), far, grad_P, flat.grad.numpy()
+        assert np.abs(grad_P).max() > 0.1
+    for ours, reference in zip(*found.values(), strict=True):
+        np.testing.assert_allclose(ours, reference, rtol=1e-4, atol=2e-6)
+
+
+@every_space
+def test_the_divergence_is_torchs_and_falls_along_its_gradient(space: Box | Discrete) -> None:
+    net, flat = Pair(space, TERMS[1]).nets["written"]
+    obs_BD, told = asked(net, space, 20)
+    far, grad_P = net.recall(obs_BD, told), flat.grad.clone()
+    *now, value_B = map(torch.from_numpy, net.answers(obs_BD))
+    *said, wanted_B = map(torch.from_numpy, told)
+    kl_B = kl_divergence(as_distribution(said), as_distribution(now))
+    expected = kl_B.mean() + TERMS[1].value_coef * (value_B - wanted_B).square().mean()
+    assert far == pytest.approx(expected.item(), rel=1e-5)
+    some_P = torch.randn(len(grad_P), generator=torch.Generator().manual_seed(0))
+    ends = []
+    for sign in (1, -1):
+        flat.weights.add_(some_P, alpha=sign * 1e-3)
+        ends.append(net.recall(obs_BD, told))
+        flat.weights.sub_(some_P, alpha=sign * 1e-3)
+    assert (ends[0] - ends[1]) / 2e-3 == pytest.approx(torch.dot(grad_P, some_P).item(), rel=1e-2)
+
+
+def as_distribution(said: list[torch.Tensor]) -> Any:
+    if len(said) == 1:
+        return Categorical(logits=said[0])
+    return Independent(Normal(said[0], said[1].exp()), 1)
+
+
+@every_space
+def test_importances_are_mean_squares_of_the_gradients_of_single_rows(
+    space: Box | Discrete,
+) -> None:
+    """Of many actions that the actor draws in each of a few rows: not of their mean gradient."""
+    net, flat = Pair(space, TERMS[1], (4,)).nets["written"]
+    obs_BD = batch(space, 3).obs_BD
+    net.fisher(obs_BD)
+    ours_P = flat.grad.clone()
+    torch.manual_seed(0)
+    *now, _ = map(torch.from_numpy, net.answers(obs_BD))
+    draws = 3000
+    square_P = torch.zeros_like(ours_P)
+    for action in as_distribution(now).sample((draws,)).numpy():
+        for row in range(3):
+            one = obs_BD[row : row + 1]
+            net.head.judge(one, action[row : row + 1])
+            flat.grad.zero_()
+            net.head.backward(one, np.ones(1, np.float32), 0.0)
+            square_P += flat.grad.square()
+    for row in range(3):
+        one = obs_BD[row : row + 1]
+        flat.grad.zero_()
+        value_B1 = net.critic(one)
+        net.critic.backward(one, np.ones_like(value_B1))
+        square_P += draws * flat.grad.square()
+    np.testing.assert_allclose(ours_P, square_P / (3 * draws), rtol=0.15, atol=0.02)
 
 
 def test_numpy_adds_with_one_thread() -> None:

@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 
 from rigorl import report
+from rigorl.analysis.alarm import words
 
 STATES = {
     "died": "its driver died; the same command goes on",
@@ -31,10 +32,12 @@ def status(found: Mapping[str, Mapping[str, Any]]) -> str:
             for what, c in known["arms"].items()
         ]
         head = ["arm, phase", "finished", "running", "failed", "steps", "score"]
+        raised = "".join(f"- {words(one)}\n" for one in known.get("alarms", ()))
+        told = f"\nAlarms:\n{raised}" if raised else ""
         state = STATES.get(known["state"], known["state"])
         behind = known["mlflow_behind"]
         lag = f"\nMLflow is {behind:,} reports behind.\n" if behind else ""
-        pages.append(f"# {study}: {state}\n\n{report.table(head, rows)}\n{lag}")
+        pages.append(f"# {study}: {state}\n\n{report.table(head, rows)}\n{told}{lag}")
     return "\n".join(pages) or "nothing was run yet\n"
 
 
@@ -107,5 +110,16 @@ def crashes(results: Sequence[Any]) -> str:
 
 def settings(name: str, about: Mapping[str, Any]) -> str:
     """Return an algorithm and its settings."""
-    lines = [f"    {key}: {value}" for key, value in about["settings"].items()]
+    lines = []
+    for key, value in about["settings"].items():
+        lines.append(f"    {key}: {_written(value)}")
+        others = [one for one in about.get("choices", {}).get(key, []) if one != value]
+        lines += [f"        or {_written(one)}" for one in others]
     return "\n".join([f"{name}: {about['about']}", *lines])
+
+
+def _written(value: Any) -> str:
+    """Return *value* as one would write it in YAML, if it is a table."""
+    if not isinstance(value, Mapping):
+        return str(value)
+    return f"{{{', '.join(f'{key}: {_written(part)}' for key, part in value.items())}}}"

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple, Protocol, TypeVar, cast, get_args
 import msgspec
 
 from rigorl.convert import convert
-from rigorl.errors import SpecError, UnknownAgent, nearest
+from rigorl.errors import SpecError, TrialFailed, UnknownAgent, nearest
 from rigorl.spec import AgentSpec
 from rigorl.tasks.world import Policy, World, WorldSpec
 
@@ -22,6 +22,9 @@ POLICY = "policy.json"
 PLAYING = (
     "seeds.py",
     "schedules.py",
+    "alarms.py",
+    "alarming.py",
+    "analysis/alarm.py",
     "searches/measure.py",
     "spec.py",
     "convert.py",
@@ -65,6 +68,17 @@ class Progress(NamedTuple):
     update: int
     metrics: Mapping[str, float] = {}
     safe: bool = True
+
+
+def check_metrics(progress: Progress, task: str) -> None:
+    """Refuse a number that is none: a learner that says it has come to nonsense."""
+    for name, value in progress.metrics.items():
+        if not math.isfinite(value):
+            raise TrialFailed(
+                f"metrics must be finite, but {name} is {value} at step {progress.step}, update "
+                f"{progress.update} of task {task!r}; try a lower learning rate or normalised "
+                "rewards"
+            )
 
 
 class Crew(Protocol):
@@ -159,13 +173,21 @@ def settings(name: str) -> dict[str, Any]:
     algorithm = find(name)
     doc = (algorithm.__doc__ or name).strip().splitlines()[0]
     fields = msgspec.structs.fields(algorithm.Config)
-    return {"about": doc, "settings": {f.encode_name: _default(f) for f in fields}}
+    settings = {f.encode_name: _default(f) for f in fields}
+    named = {f.encode_name: choices for f in fields if (choices := _choices(f.type))}
+    return {"about": doc, "settings": settings} | ({"choices": named} if named else {})
 
 
 def _default(field: msgspec.structs.FieldInfo) -> Any:
     if field.default_factory is not msgspec.NODEFAULT:
         return field.default_factory()
     return "(must be given)" if field.required else msgspec.to_builtins(field.default)
+
+
+def _choices(kind: Any) -> list[Any]:
+    """Return what a setting of *kind* may be, if it is one of several structs with a name."""
+    parts = [part for part in get_args(kind) if isinstance(part, msgspec.StructMeta)]
+    return [msgspec.to_builtins(part()) for part in parts] if len(parts) > 1 else []
 
 
 @cache

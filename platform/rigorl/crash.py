@@ -18,6 +18,8 @@ POINTS = (
     "checkpoint.write",  # some files are written, the manifest is not
     "checkpoint.before_rename",  # all is written, and nothing stands yet
     "checkpoint.after_rename",  # the new one stands, and so do more old ones than are kept
+    "roll_back.before",  # it is decided, and nothing of it stands yet
+    "roll_back.after",  # the agent stands where it was before the fall
     "exam",  # in the middle of one
     "learn",  # at a yield of a learner
     "mirror.flush",  # points are with MLflow, and the journal does not know yet

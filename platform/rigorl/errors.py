@@ -53,6 +53,8 @@ class TrialFailed(RigorlError):  # noqa: N818
 
     place: tuple[int, int] | None = None
     trial: str = ""
+    alarm = False
+    """It was ended by its alarm."""
 
 
 class CrewError(RigorlError):

@@ -13,9 +13,9 @@ from typing import NamedTuple
 
 from msgspec.structs import replace
 
-from rigorl import contract, crash
+from rigorl import contract, crash, search
 from rigorl.checkpoint import Place
-from rigorl.contract import Crew
+from rigorl.contract import Crew, Progress
 from rigorl.errors import TrialFailed
 from rigorl.tasks.exam import Result, examine, order
 from rigorl.tasks.world import Policy
@@ -53,6 +53,26 @@ class Examining:
     def pending(self) -> list[Report]:
         """What is to be told of the exams under way, without the returns."""
         return [paper.report for paper in self.papers]
+
+    @property
+    def taken(self) -> list[int]:
+        """The rungs whose exams were taken."""
+        pending = [report.rung for report in self.pending if report.rung is not None]
+        return [*self.place.values, *pending]
+
+    def due(self, progress: Progress) -> tuple[int | None, bool]:
+        """Return the rung of the regular exam that is due now, if any; and whether a dense one is.
+
+        Regular exams wait for a safe yield, so that a search may end a candidate there.
+        """
+        place, budget = self.place, self.trial.budget
+        rung, first = None, place.stage * search.rungs(budget, 1)
+        passed = progress.step // budget.exam_every
+        if progress.safe and passed > max([0, *(rung + 1 - first for rung in self.taken)]):
+            rung = first + passed - 1
+        before, now = place.update - place.switched_at, progress.update - place.switched_at
+        dense = place.stage > 0 and any(before < d <= now for d in budget.dense)
+        return rung, dense
 
     def begin(self, report: Report, policies: Mapping[str, Policy]) -> None:
         """Examine each of *policies* on each task; *report* says all but what comes of it."""

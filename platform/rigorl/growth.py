@@ -22,6 +22,8 @@ def differences(before: Experiment, now: Experiment) -> list[str]:
     for where in ("exam", "placement"):  # of no consequence to what comes out
         new[where] = old[where]
     new["transfer"] = old["transfer"] and new["transfer"]  # to ask for it only adds trials
+    if not any(spec.alarm and spec.alarm.acts for spec in (before, now)):
+        new["alarm"] = old["alarm"]
     for name, arm in old["arms"].items():
         grown = new["arms"].get(name)
         if arm["search"] and grown and grown["search"]:

@@ -18,7 +18,7 @@ class Entry(NamedTuple):
     finished: int
     failed: int
     stopped: int
-    """By their search, or by whoever stopped the study: they did not finish, and did not fail."""
+    """By their search or their alarm, or with the study: they did not finish, and did not fail."""
     steps: int
     learn_s: float
     """Of the last attempt of each trial, as are the others."""
@@ -35,7 +35,7 @@ def ledger(spec: Experiment, states: Sequence[State]) -> list[Entry]:
 
 def _entry(arm: str, phase: str, states: Sequence[State]) -> Entry:
     finished = sum(state.finished for state in states)
-    failed = sum(state.failure is not None for state in states)
+    failed = sum(s.failure is not None and not s.failure.alarm for s in states)
     spent = (sum(s.seconds.get(what, 0.0) for s in states) for what in WHAT)
     steps = sum(map(steps_made, states))
     stopped = len(states) - finished - failed

@@ -83,7 +83,14 @@ def _failure(runs: Sequence[Run], run: Run, error: TrialFailed) -> Iterator[Even
             run, error = earlier, first
             break
     stage, step = error.place or (run.place.stage, run.place.step)
-    yield Failure(trial=run.trial.id, stage=stage, step=step, cause=str(error), lasting=True)
+    yield Failure(
+        trial=run.trial.id,
+        stage=stage,
+        step=step,
+        cause=str(error),
+        lasting=True,
+        alarm=error.alarm,
+    )
 
 
 def _falls_behind(bars: Mapping[int, float], runs: Sequence[Run]) -> bool:

@@ -17,7 +17,8 @@ A candidate's value is the mean over its seeds, and the minimum for `worst_seed`
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
-from rigorl.analysis import continual, fronts
+from rigorl.analysis import along as lasting
+from rigorl.analysis import fronts
 from rigorl.analysis.curves import Curve
 from rigorl.analysis.tuning import Candidate, Front
 from rigorl.search import NEWBORN, Outcome, Standing, by_task, mean, value
@@ -76,20 +77,20 @@ def _measured(how: Search, trial: Trial, known: Standing, reports: Sequence[Repo
 
     curve = Curve.of(trial, told)
 
-    def of(measure: Measure, n: int) -> float:
-        """Return the worth at exam *n*, on the scales that tasks give in numbers."""
-        so_far = curve.upto(n + 1)
+    def along(measure: Measure, exams: Sequence[int]) -> list[float]:
+        """Return the worth at *exams*, on the scales that tasks give in numbers."""
         match measure.objective:
             case "forgetting":  # NaN while there is but one task
-                return -continual.forg(so_far.begun_TN, so_far.learned_at_T)
+                return list(-lasting.forg(curve.begun_TN, curve.stage_N)[exams])
             case "worst_case":
-                return continual.wc_acc(so_far.begun_TN, so_far.learned_at_T)
+                return list(lasting.wc_acc(curve.begun_TN, curve.stage_N)[exams])
             case _:
-                return at(trial, told[n], measure)
+                return [at(trial, told[n], measure) for n in exams]
 
-    values = {rung: of(how.measures[0], exams[rung]) for rung in sorted(known.values)}
-    vector = tuple(of(measure, last) for measure in how.measures) if known.finished else ()
-    return known._replace(values=values, vector=vector)
+    rungs = sorted(known.values)
+    values = along(how.measures[0], [exams[rung] for rung in rungs])
+    vector = [along(measure, [last])[0] for measure in how.measures] if known.finished else ()
+    return known._replace(values=dict(zip(rungs, values, strict=True)), vector=tuple(vector))
 
 
 def worth(how: Search, outcome: Outcome) -> tuple[float, ...]:

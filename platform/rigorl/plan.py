@@ -42,6 +42,7 @@ def trials(
             budget=spec.budget,
             seed=seed,
             after=before[i] if before else None,
+            alarm=spec.alarm if spec.alarm and spec.alarm.acts else None,
         )
         for i, seed in enumerate(seeds)
     ]

@@ -7,8 +7,9 @@ from typing import Any
 import msgspec
 
 from rigorl import course
+from rigorl.analysis.alarm import came_of, place
 from rigorl.analysis.tuning import Front
-from rigorl.analysis.verdict import ArmVerdict, Pair, Verdict
+from rigorl.analysis.verdict import ArmVerdict, Mishap, Pair, Verdict
 from rigorl.cells import estimate, listed, number, table
 from rigorl.schedules import said
 
@@ -23,6 +24,9 @@ __all__ = [
     "table",
 ]
 
+MANY = 40
+"""Alarms that a page tells one by one."""
+
 
 def markdown(verdict: Verdict) -> str:
     """Return the whole verdict, readable as text and as Markdown."""
@@ -36,6 +40,8 @@ def markdown(verdict: Verdict) -> str:
     parts.append(
         listed("Chosen on tuning seeds", [f"{n}: {_config(c)}" for n, c in chosen.items()])
     )
+    parts.append(_alarms(verdict))
+    parts.append(listed("Stopped by the alarm", map(_mishap, verdict.stopped)))
     parts.append(listed("Failed", failures(verdict)))
     parts.append(listed("Read with care", verdict.notes))
     return "\n\n".join(part for part in parts if part) + "\n"
@@ -75,10 +81,34 @@ def checklist(items: Sequence[Any]) -> str:
 def failures(verdict: Verdict) -> list[str]:
     """Return a line for each trial that failed."""
     return [
-        f"{m.arm}, {m.phase} seed {m.seed}: {m.cause}"
-        + ("" if m.lasting else " (the next run tries it again)")
+        _mishap(m) + ("" if m.lasting else " (the next run tries it again)")
         for m in verdict.failures
     ]
+
+
+def _mishap(mishap: Mishap) -> str:
+    return f"{mishap.arm}, {mishap.phase} seed {mishap.seed}: {mishap.cause}"
+
+
+def _alarms(verdict: Verdict) -> str:
+    """Return when tasks fell that were learned before. The JSON has all, and all of each."""
+    found = [one for arm in verdict.arms.values() for one in arm.alarms]
+    rows = [
+        [
+            one.arm,
+            str(one.seed),
+            one.task,
+            place(one.at),
+            f"{one.drop:.3g}: {one.before:.3g} to {one.score:.3g}",
+            came_of(one),
+        ]
+        for one in found[:MANY]
+    ]
+    if not rows:
+        return ""
+    page = table(["alarm", "seed", "task", "when", "fell by", "then"], rows)
+    more = len(found) - len(rows)
+    return page + (f"\n\nand {more} alarms more" if more else "")
 
 
 def _arms(verdict: Verdict) -> str:

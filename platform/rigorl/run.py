@@ -1,13 +1,11 @@
 """One trial, played on one machine. Knows no Ray and no MLflow."""
 
-import math
 import time
 from collections.abc import Generator, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
-from socket import gethostname
 
-from rigorl import checkpoint, contract, crash, objectives, search, switching
+from rigorl import alarming, checkpoint, contract, crash, objectives, search, switching
 from rigorl.checkpoint import POLICIES, Store
 from rigorl.contract import Crew, Progress, Span
 from rigorl.errors import TrialFailed
@@ -16,7 +14,7 @@ from rigorl.searches import BY_SCORE, Measure
 from rigorl.seeds import integer
 from rigorl.tasks.envs import open_world
 from rigorl.tasks.examples import drawn
-from rigorl.trial import Beat, Report, Start, Trial
+from rigorl.trial import Beat, Report, Trial
 
 
 class Run:
@@ -38,7 +36,8 @@ class Run:
         self.trial, self.crew, self._closing = trial, crew, False
         self.measure = measure
         whole = checkpoint.as_store(storage)
-        self.store = whole.below(trial.id) if whole else None
+        store = whole.below(trial.id) if whole else None
+        self.store = alarming.room(trial, store)
         self.seconds = {"learn": 0.0, "exam": 0.0, "checkpoint": 0.0}
         self.exact = not getattr(contract.find(trial.agent.name), "inexact", False)
         self.given = switching.given(trial, whole)
@@ -50,18 +49,13 @@ class Run:
             if found.folder and not self.finished:
                 self.agent.load(found.folder)
                 self.exams.load(found.folder)
-        self.start = Start(
-            trial=trial.id,
-            stage=self.place.stage,
-            step=self.place.step,
-            host=gethostname(),
-            note=found.note,
-            rungs=self.place.told,
-        )
+        self.start = switching.start(trial, found)
         self.recovered = tuple(self.place.unsaved)
         """Reports that came with the checkpoint; hand them on before going on."""
         self.must_save = False
         """Whether a checkpoint is to be made where it stands, before it goes on."""
+        self._back: str | None = None
+        """The checkpoint to go back to then, for its alarm."""
         self._events = self._play()
 
     def __iter__(self) -> Iterator[Report | Beat]:
@@ -77,7 +71,7 @@ class Run:
     @property
     def rung(self) -> int:
         """The last rung whose exam was taken, whether its score is known or not."""
-        return max(self._taken(), default=-1)
+        return max(self.exams.taken, default=-1)
 
     def settle(self) -> Iterator[Report]:
         """Wait for all exams that were taken."""
@@ -96,6 +90,7 @@ class Run:
     def _play(self) -> Generator[Report | Beat]:
         try:
             while not self.finished:
+                alarming.heed(self.trial, self.place)  # a stage may have ended with a fall
                 self._switch()
                 yield from self._learn()
         except TrialFailed:
@@ -120,7 +115,7 @@ class Run:
         learner = self.agent.learn(world, self.crew, Span(place.stage, start, budget.steps))
         with closing(world), closing(self._watch(learner)) as watched:
             for progress in watched:
-                rung, dense = self._due(progress)
+                rung, dense = self.exams.due(progress)
                 place.step, place.update = progress.step, progress.update
                 if progress.safe and place.step == budget.steps:
                     continue  # what is left of `learn` ends the task; the exam comes after it
@@ -128,12 +123,13 @@ class Run:
                 self.must_save = progress.safe and (long or switching.is_due(self.trial, place))
                 if rung is not None or dense:
                     self._examine(progress, rung)
-                here = False
-                for report in self._told():
+                here, waits = False, progress.safe and alarming.is_armed(self.trial, place)
+                for report in self._told(all_=waits):
                     here = report.update == place.update
                     yield report
                 if not here:
                     yield self._beat()
+                self._heed(progress)
                 if self.must_save:
                     break
         if self.must_save:
@@ -156,15 +152,9 @@ class Run:
                 raise TrialFailed(f"{error} ({self._where()})") from error
             if progress is None:
                 return
+            progress = progress._replace(update=progress.update + self.place.ahead)
             crash.point("learn")
-            for name, value in progress.metrics.items():
-                if not math.isfinite(value):
-                    raise TrialFailed(
-                        f"metrics must be finite, but {name} is {value} at step "
-                        f"{progress.step}, update {progress.update} of task "
-                        f"{self.trial.tasks[self.place.stage].name!r}; "
-                        "try a lower learning rate or normalised rewards"
-                    )
+            contract.check_metrics(progress, self.trial.tasks[self.place.stage].name)
             try:
                 yield progress
             except GeneratorExit:
@@ -173,33 +163,23 @@ class Run:
                 learner.close()  # type: ignore[attr-defined]
                 raise
 
+    def _heed(self, progress: Progress) -> None:
+        """Stop, or say that the next checkpoint is to be of an earlier agent, if one fell."""
+        if progress.safe:
+            self._back = alarming.heed(self.trial, self.place)
+            self.must_save = self.must_save or self._back is not None
+
+    def _go_back(self, name: str) -> None:
+        """Make the agent that of the checkpoint *name*. What is spent stays spent."""
+        assert self.store is not None  # noqa: S101
+        crash.point("roll_back.before")
+        self.settings = switching.settings(self.trial, self.place)
+        self.agent = alarming.gone_back(self.trial, self.place, self.store, name, self.settings)
+        self.last = name
+
     def _where(self) -> str:
         place = self.place
         return f"after step {place.step} of task {self.trial.tasks[place.stage].name!r}"
-
-    def _due(self, progress: Progress) -> tuple[int | None, bool]:
-        """Return the rung of the regular exam that is due now, if any; and whether a dense one is.
-
-        Regular exams wait for a safe yield, so that a search may end a candidate there.
-        """
-        place, budget = self.place, self.trial.budget
-        rung = None
-        passed = progress.step // budget.exam_every
-        if progress.safe and passed > self._examined() // budget.exam_every:
-            rung = place.stage * search.rungs(budget, 1) + passed - 1
-        before, now = place.update - place.switched_at, progress.update - place.switched_at
-        dense = place.stage > 0 and any(before < d <= now for d in budget.dense)
-        return rung, dense
-
-    def _examined(self) -> int:
-        """Return the step up to which regular exams of this stage were taken."""
-        per_stage = search.rungs(self.trial.budget, 1)
-        taken = [rung + 1 - self.place.stage * per_stage for rung in self._taken()]
-        return max([0, *taken]) * self.trial.budget.exam_every
-
-    def _taken(self) -> list[int]:
-        pending = [report.rung for report in self.exams.pending if report.rung is not None]
-        return [*self.place.values, *pending]
 
     def _end_stage(self, progress: Progress) -> Iterator[Report]:
         """Examine, then go on to the next stage; keep the final policies at the last one.
@@ -212,7 +192,7 @@ class Run:
         self._examine(progress, rung, stage_ended=True, finished=finished)
         ended, last = place.stage, []
         place.stage, place.step, place.switched_at = place.stage + 1, 0, place.update
-        for report in self._told(all_=finished):
+        for report in self._told(all_=finished or self.trial.alarm is not None):
             if report.stage_ended and report.stage == ended:
                 last.append(report)
             else:
@@ -241,7 +221,8 @@ class Run:
     ) -> None:
         """Take an exam of every policy on every task. The seeds do not depend on the arm."""
         place = self.place
-        metrics = {**progress.metrics, "diverged": sum(t.diverged for t in place.tallies.values())}
+        metrics = {**progress.metrics, **alarming.metrics(self.trial, place)}
+        metrics["diverged"] = sum(tally.diverged for tally in place.tallies.values())
         report = Report(
             trial=self.trial.id,
             stage=place.stage,
@@ -254,6 +235,7 @@ class Run:
             metrics={name: float(value) for name, value in metrics.items()},
             scores=(),
         )
+        place.exams += 1
         with self._spending("exam"):
             self.exams.begin(report, self.agent.policies())
 
@@ -267,13 +249,17 @@ class Run:
                 return
             if report.rung is not None:
                 self.place.values[report.rung] = objectives.at(self.trial, report, self.measure)
+            alarming.note(self.trial, self.place, report)
             self.place.unsaved.append(report)
             yield report
 
     def _save(self) -> None:
         """Write a checkpoint; before the last one, the final policies."""
-        place, self.must_save = self.place, False
+        place, back, self.must_save, self._back = self.place, self._back, False, None
+        if back:
+            self._go_back(back)
         place.before, place.made = place.made, switching.steps(self.trial, place)
+        alarming.hold(self.trial, place)
         if self.store is not None:
             with self._spending("checkpoint"):
                 if self.finished:
@@ -283,6 +269,8 @@ class Run:
                 save = None if self.finished else self._write
                 self.last = checkpoint.write(self.store, place, save, self.last)
         place.settle()
+        if back:
+            crash.point("roll_back.after")
 
     def _write(self, folder: Path) -> None:
         self.agent.save(folder)

@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal
 
 from msgspec import Meta, Struct
 
+from rigorl.alarms import AlarmSpec
 from rigorl.resources import ExamSpec, Needs, PlacementSpec, needs
 from rigorl.schedules import SCHEDULE, Change, check
 from rigorl.searches import Search
@@ -183,6 +184,8 @@ class Experiment(Spec, frozen=True):
     """Lengths, in evaluations, of the windows of windowed forgetting and plasticity."""
     transfer: bool = False
     """Whether arms also learn each task alone, on the test seeds, to tell what transfers."""
+    alarm: AlarmSpec | None = None
+    """What is said, or done, when the score on an earlier task falls."""
     exam: ExamSpec = ExamSpec()
     placement: PlacementSpec = PlacementSpec()
 
@@ -213,6 +216,7 @@ class Experiment(Spec, frozen=True):
                 arm.search.check_for(len(self.tasks), len(self.seeds.tune))
         self._check_after()
         self._check_populations()
+        self._check_alarm()
         for task in self.tasks:
             if isinstance(task.reference, str) and task.reference not in self.arms:
                 raise ValueError(
@@ -248,6 +252,30 @@ class Experiment(Spec, frozen=True):
                     f"a schedule must come of one hand, but arm {name!r} has one and searches by "
                     f"{how.sampler}; drop its `schedule`, or take another sampler"
                 )
+
+    def _check_alarm(self) -> None:
+        if self.alarm is None:
+            return
+        if len(self.tasks) == 1:
+            raise ValueError(
+                "an alarm must have an earlier task to watch, but there is one task only; add "
+                "another one to `tasks`, or drop `alarm`"
+            )
+        for task in self.tasks[:-1]:
+            if isinstance(task.random, str | None) or isinstance(task.reference, str | None):
+                raise ValueError(  # noqa: TRY004  what is wrong is the spec
+                    "an alarm must know how much a fall is, but task "
+                    f"{task.name!r} does not say in numbers what counts as 0 and 1; give it "
+                    "`random` and `reference` (what is measured is known at the end only: an "
+                    "earlier report has it), or drop `alarm`"
+                )
+        exams = math.ceil(self.budget.steps / self.budget.exam_every) + len(self.budget.dense)
+        if self.alarm.within > exams:
+            raise ValueError(
+                f"an alarm's window must hold exams of one task, but within is "
+                f"{self.alarm.within} and after a switch there are {exams} exams; lower within "
+                "or budget.exam_every, or add to budget.dense"
+            )
 
     def _check_after(self) -> None:
         for name in self.arms:

@@ -7,6 +7,7 @@ worked out from the journal, and what is already known is not played again.
 from collections.abc import Callable, Collection, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
+from weakref import WeakKeyDictionary
 
 from msgspec.structs import replace
 
@@ -220,8 +221,19 @@ def measured(
 ) -> Mapping[str, Standing]:
     """Return all standings, those in *bundles* in what the search of *arm* maximises."""
     how, known = spec.arms[arm].search, journal.standings(spec.name)
-    trials = [trial for bundle in bundles for trial in bundle.trials]
-    return objectives.measured(how, trials, known, journal.reports) if how else known
+    if how is None or how.maximise == objectives.SCORE:
+        return known
+    before = _measured.setdefault(journal, {})
+    trials = {trial.id: trial for bundle in bundles for trial in bundle.trials}
+    keys = {id_: (id_, how.measures, repr(known[id_])) for id_ in trials if id_ in known}
+    new = [trials[id_] for id_, key in keys.items() if key not in before]
+    found = objectives.measured(how, new, known, journal.reports)
+    before |= {keys[trial.id]: found[trial.id] for trial in new}
+    return {**known, **{id_: before[key] for id_, key in keys.items()}}
+
+
+_measured: WeakKeyDictionary[Known, dict[tuple[Any, ...], Standing]] = WeakKeyDictionary()
+"""What was measured before: stories are told often, and what a journal holds of a trial stays."""
 
 
 def bundle_of(spec: Experiment, arm: str, chosen: Mapping[str, Config], one: Try) -> Bundle:
@@ -271,6 +283,9 @@ def orphans(trials: Sequence[Trial], known: Mapping[str, Standing]) -> dict[str,
         before = known.get(trial.after, NEWBORN) if trial.after else None
         if before and not before.finished and not known.get(trial.id, NEWBORN).failure:
             cause = f"trial {trial.after}, whose policies it needs, did not finish"
-            failure = Failure(trial=trial.id, stage=0, step=0, cause=cause, lasting=False)
+            stopped = before.failure is not None and before.failure.alarm
+            failure = Failure(
+                trial=trial.id, stage=0, step=0, cause=cause, lasting=False, alarm=stopped
+            )
             orphans[trial.id] = known.get(trial.id, NEWBORN)._replace(failure=failure)
     return orphans

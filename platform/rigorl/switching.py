@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
+from socket import gethostname
 from typing import Any
 
 from msgspec.structs import replace as changed
@@ -22,7 +23,7 @@ from rigorl.schedules import at
 from rigorl.seeds import integer
 from rigorl.tasks.envs import world_spec
 from rigorl.tasks.world import Policy
-from rigorl.trial import Trial
+from rigorl.trial import Start, Trial
 
 
 def steps(trial: Trial, place: Place) -> int:
@@ -71,6 +72,19 @@ def found(trial: Trial, whole: Store | None) -> Iterator[checkpoint.Found]:
         checkpoint.take_over(store, whole.below(other.id), step, trial.id)
     with checkpoint.newest(store) as newest:
         yield newest
+
+
+def start(trial: Trial, found: checkpoint.Found) -> Start:
+    """Return that *trial* is taken up where *found* stands."""
+    place = found.place
+    return Start(
+        trial=trial.id,
+        stage=place.stage,
+        step=place.step,
+        host=gethostname(),
+        note=found.note,
+        rungs=place.told,
+    )
 
 
 def given(trial: Trial, storage: Store | None) -> dict[str, Policy]:

@@ -20,6 +20,7 @@ from rigorl.outside import live
 from rigorl.outside.groups import Groups
 from rigorl.outside.journal import SqlJournal, State, hosts
 from rigorl.outside.provenance import software
+from rigorl.outside.raised import Alarms
 from rigorl.spec import Experiment
 from rigorl.stories import told
 
@@ -81,11 +82,13 @@ def checked(spec: Experiment, verdict: Verdict, journal: SqlJournal) -> list[Ite
 def status(name: str, journal: SqlJournal) -> dict[str, Any]:
     spec = journal.spec(name)
     assert spec is not None  # noqa: S101
-    found, state = live.counts(spec, journal.states(name)), journal.state(name)
+    states, state = journal.states(name), journal.state(name)
+    found, raised = live.counts(spec, states), live.alarms(spec, states, Alarms(spec, journal))
     if state != "running":  # what its search stopped a moment ago runs no more
         found = {key: count._replace(running=0) for key, count in found.items()}
     arms = {f"{arm}, {phase}": count._asdict() for (arm, phase), count in found.items()}
-    return {"state": state, "arms": arms, "mlflow_behind": journal.behind(name)}
+    told = {"state": state, "arms": arms, "mlflow_behind": journal.behind(name)}
+    return told | ({"alarms": raised} if spec.alarm else {})
 
 
 def fits(spec: Experiment, nodes: Sequence[Node]) -> dict[str, Any]:

@@ -8,6 +8,7 @@ import msgspec
 from msgspec import Struct
 from msgspec.structs import replace
 
+from rigorl.alarms import AlarmSpec
 from rigorl.schedules import shorter
 from rigorl.searches import BY_SCORE, Measure
 from rigorl.spec import AgentSpec, Budget, TaskSpec
@@ -28,6 +29,8 @@ class Trial(Struct, frozen=True, kw_only=True, dict=True):
     seed: int
     after: str | None = None
     """Id of the trial whose final policies this one is given."""
+    alarm: AlarmSpec | None = None
+    """Set where it changes what the trial does."""
 
     @cached_property
     def id(self) -> str:
@@ -126,6 +129,8 @@ class Failure(Struct, frozen=True, kw_only=True, tag="failure"):
     step: int
     cause: str
     lasting: bool
+    alarm: bool = False
+    """Its alarm ended it, as was asked for."""
 
 
 class Trouble(Struct, frozen=True, kw_only=True, tag="trouble"):
@@ -149,6 +154,7 @@ LATER: tuple[tuple[set[str], dict[str, Any]], ...] = (
     ({"kind", "of"}, {"when": {}}),
     ({"keep", "grace"}, {"kind": "curve", "eta": 3, "p": 0.1}),
     ({"name", "config"}, {"schedule": ()}),
+    ({"arm", "phase", "budget"}, {"alarm": None}),
 )
 """Fields that tasks, agents and dimensions have had since rigorl 0.1 was first used, and their
 defaults, after those that they always had."""

@@ -67,7 +67,7 @@ def _why(state: State, past: Past, *, driven: bool) -> Why | None:
     now: Now
     if failure:
         again = "" if failure.lasting else "; the next run tries it again"
-        now, why = "failed", f"{failure.cause}{again}"
+        now, why = "stopped" if failure.alarm else "failed", f"{failure.cause}{again}"
     elif state.finished:
         return None
     elif not driven:

@@ -24,6 +24,8 @@ POINTS = {
     "checkpoint.write": (2, 5, 13),
     "checkpoint.before_rename": (2, 5, 13),
     "checkpoint.after_rename": (2, 5, 13),
+    "roll_back.before": (1, 4, 9),
+    "roll_back.after": (1, 4, 9),
     "exam": (9, 33, 64),
     "learn": (31, 77, 130),
     "search.tell": (1, 2, 3),

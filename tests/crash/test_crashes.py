@@ -21,6 +21,8 @@ PLACES = {
     "checkpoint.write": 5,
     "checkpoint.before_rename": 3,
     "checkpoint.after_rename": 7,
+    "roll_back.before": 2,
+    "roll_back.after": 3,
     "exam": 33,
     "learn": 51,
     "search.tell": 2,
@@ -57,7 +59,9 @@ def test_a_driver_killed_at(point: str, n: int, bench: Bench) -> None:
     assert result.ok, result
 
 
-@pytest.mark.parametrize(("point", "n"), [("learn", 20), ("checkpoint.before_rename", 3)])
+@pytest.mark.parametrize(
+    ("point", "n"), [("learn", 20), ("checkpoint.before_rename", 3), ("roll_back.before", 1)]
+)
 def test_a_worker_of_ray_killed_at(point: str, n: int, bench: Bench) -> None:
     case = Case(point, n, 1, RAY)
     assert case.victim == "worker"

@@ -45,10 +45,11 @@ arms:
       space: {rate: {kind: real, low: 1e-3, high: 0.9, log: true}}
   placebo: {after: plain, agent: {name: frozen, config: {pause: 8}}}
 tasks:
-  - {name: half, env: helpers.worlds:Target-v0, kwargs: {noise: 0.01}}
+  - {name: half, env: helpers.worlds:Target-v0, kwargs: {noise: 0.01}, random: -2.5, reference: 0}
   - {name: less, env: helpers.worlds:Target-v0, kwargs: {target: 0.3}}
 budget: {steps: 64, exam_every: 16, exam_episodes: 2, dense: [1, 3], checkpoint_every: 16}
 seeds: {tune: [10, 11], test: [0, 1, 2]}
+alarm: {drop: 0.05, within: 3, then: roll_back}
 """
 LOCAL = ("--local", "--mlflow", "none")
 

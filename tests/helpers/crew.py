@@ -140,6 +140,18 @@ def weigh_all(crew: Crew) -> tuple[list[Any], int, int]:
     return results, Weighty.packed, max(sizes)
 
 
+def share_small_and_large(crew: Crew) -> list[bool]:
+    """Say of a small value, and of a large one, whether it travels with its items."""
+    values = [{"numbers": np.arange(10)}, {"numbers": np.arange(100_000)}]
+    stands: list[Any] = [crew.share(value) for value in values]
+    assert list(crew.map(total_of, [{"of": stand} for stand in stands])) == [45, 4_999_950_000]
+    return [isinstance(stand.content, bytes) for stand in stands]
+
+
+def total_of(item: Mapping[str, Any]) -> int:
+    return int(item["of"]["numbers"].sum())
+
+
 def share_again(crew: Crew) -> tuple[list[Any], list[bool]]:
     """Share values that come and go: a new one is never taken for one that is gone."""
     sums = []

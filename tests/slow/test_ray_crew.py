@@ -112,6 +112,10 @@ def test_what_is_shared_travels_once(stage: Stage) -> None:
     assert size < 1_000
 
 
+def test_what_is_small_does_not_go_through_the_object_store(stage: Stage) -> None:
+    assert stage.play(scenes.share_small_and_large) == [True, False]
+
+
 def test_what_is_shared_is_known_for_as_long_as_it_lives(stage: Stage) -> None:
     sums, same = stage.play(scenes.share_again)
     assert sums == [4 * number for number in range(50)]

@@ -8,8 +8,9 @@ Shapes: T steps of a rollout, E environments, B batch, D observation, A action.
 """
 
 import math
+from collections import deque
 from collections.abc import Generator, Iterator, Mapping
-from contextlib import closing
+from contextlib import closing, nullcontext
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeGuard
 
@@ -20,14 +21,16 @@ from gymnasium.spaces import Box, Discrete
 from msgspec import Meta, Struct
 from numpy.typing import NDArray
 
-from rigorl.blocks.actor_critic import Terms, divergence
+from rigorl.blocks.actor_critic import Terms, assessed, divergence, judged
 from rigorl.blocks.actors import make_actor
 from rigorl.blocks.adam import Adam
+from rigorl.blocks.continual import Chosen, finetune, is_plain
 from rigorl.blocks.device import choose
 from rigorl.blocks.greedy import GreedyPolicy, load_policy
 from rigorl.blocks.nets import mlp
 from rigorl.blocks.normalize import Moments, ObsScale, RewardScale
 from rigorl.blocks.parallel import check, muster
+from rigorl.blocks.ppo_student import Taught
 from rigorl.blocks.rollout import Batch, Episodes, Rollout, minibatches
 from rigorl.blocks.shards import Lesson, assemble
 from rigorl.blocks.storage import load_groups, save_groups
@@ -101,6 +104,12 @@ class Config(Struct, frozen=True, forbid_unknown_fields=True):
     it has one, else one after another in this process, with the same result."""
     reset_optimizer_at_switch: bool = False
     """Whether Adam forgets its moments when another task begins."""
+    method: Chosen = finetune.Config()
+    """Against forgetting (`blocks/continual`). What is remembered of a task is chosen from its
+    last two rollouts since a checkpoint; a memory whose share is larger stays that much smaller."""
+    keep_obs_scale: bool = False
+    """Whether observations are scaled from the second task on as they were at the first one's
+    end. Else what an agent does changes with the scale, though its weights may not."""
 
 
 def make(config: Config, world: WorldSpec, seed: int) -> "PPO":
@@ -119,6 +128,12 @@ def make(config: Config, world: WorldSpec, seed: int) -> "PPO":
     fault = check(config.learners, world.crew)
     if fault:
         raise SpecError(fault, "$.config.learners")
+    if config.learners > 1 and not is_plain(config.method):
+        raise SpecError(
+            f"learners must be 1 with a method against forgetting, but is {config.learners}; "
+            "leave it out, or the method",
+            "$.config.learners",
+        )
     return PPO(config, math.prod(obs.shape), action, seed, choose(world.gpus))
 
 
@@ -154,6 +169,11 @@ class PPO:
         )
         self.flat, self.adam, self.net = self.learner[-3:]
         self.obs_scale = ObsScale(n_obs, config.obs_clip, on=config.normalize_obs)
+        self.taught = (
+            None
+            if is_plain(config.method)
+            else Taught(self.learner, self.obs_scale, config.method, seed)
+        )
         self.reward_scale = RewardScale(
             config.discount, config.reward_clip, on=config.normalize_reward
         )
@@ -163,24 +183,28 @@ class PPO:
         config, envs = self.config, world.envs
         if span.start == 0 and span.stage > 0 and config.reset_optimizer_at_switch:
             self.adam.forget()
+        self.obs_scale.kept = config.keep_obs_scale and span.stage > 0
         self.reward_scale.begin(envs.num_envs)
         episodes = Episodes(envs.num_envs)
         obs_ED = self.obs_scale.learn(envs.reset()[0])
-        step = span.start
+        step, lived = span.start, deque[Batch[Array]](maxlen=2 if self.taught else 0)
         while step < span.stop:
             left = 1 - step / span.stop
             lr = scheduled(config.lr, config.lr_schedule, left)
             clip = scheduled(config.clip, config.clip_schedule, left)
             n_steps = min(config.n_steps, math.ceil((span.stop - step) / envs.num_envs))
             batch, obs_ED = self._collect(envs, obs_ED, n_steps, episodes)
+            lived.append(batch)
             step = min(step + n_steps * envs.num_envs, span.stop)
             lesson = Lesson(config.minibatch, lr, clip, config.max_grad_norm)
             with closing(self._improve(batch, lesson, crew)) as improving:
                 for loss, last in improving:
                     metrics = {"loss": loss}
                     if last:
-                        metrics |= {"lr": lr} | self._assess(batch, clip) | episodes.summary()
+                        metrics |= {"lr": lr} | assessed(self.net, batch, clip) | episodes.summary()
                     yield Progress(step, self.updates, metrics, safe=last)
+        if self.taught:
+            self.taught.end_task(lived, span.stage)
 
     def _collect(
         self, envs: Envs, obs_ED: Array, n_steps: int, episodes: Episodes
@@ -203,23 +227,8 @@ class PPO:
                 reached = np.stack(info["final_obs"][cut_E])
                 rollout.after_TE[t, cut_E] = self.net.value(self.obs_scale(reached))
             episodes.add(reward_E, done_E)
-        return self._batch(rollout, obs_ED), obs_ED
-
-    def _batch(self, rollout: Rollout, obs_ED: Array) -> Batch[Array]:
-        shape, action_TE = rollout.done_TE.shape, rollout.action_TE
-        obs_BD = rollout.obs_TED.reshape(-1, obs_ED.shape[1])
-        action = action_TE.reshape(-1, *action_TE.shape[2:])
-        value_TE = self.net.value(obs_BD).reshape(shape)
-        advantage_TE = rollout.advantages(
-            value_TE, self.net.value(obs_ED), self.config.discount, self.config.gae_lambda
-        )
-        return Batch(
-            obs_BD,
-            action,
-            self.net.log_prob(obs_BD, action),
-            advantage_TE.reshape(-1),
-            (advantage_TE + value_TE).reshape(-1),
-        )
+        batch = judged(self.net, rollout, obs_ED, self.config.discount, self.config.gae_lambda)
+        return batch, obs_ED
 
     def _improve(
         self, batch: Batch[Array], lesson: Lesson, crew: Crew
@@ -228,7 +237,8 @@ class PPO:
         config, net, (minibatch, lr, clip, max_norm) = self.config, self.net, lesson
         held, size = net.hold(batch), len(batch.return_B)
         n_parts = math.ceil(size / minibatch)
-        with muster(config.learners, crew, self.learner, lesson, batch) as team:
+        alone = nullcontext(self.taught) if self.taught else None
+        with alone or muster(config.learners, crew, self.learner, lesson, batch) as team:
             for epoch in range(1, config.epochs + 1):
                 order_B = net.order(team.tell(torch.randperm(size, generator=self.order)))
                 for i, part in enumerate(minibatches(held, minibatch, order_B), 1):
@@ -249,23 +259,6 @@ class PPO:
         log_prob_B = self.net.log_prob(batch.obs_BD, batch.action)
         return divergence(log_prob_B - batch.log_prob_B) > 1.5 * target
 
-    def _assess(self, batch: Batch[Array], clip: float) -> dict[str, float]:
-        """Return what has become of a whole rollout by learning from it."""
-        losses, log_prob_B = self.net.assess(self.net.hold(batch), clip)
-        log_ratio_B = log_prob_B - batch.log_prob_B
-        metrics = {
-            "policy_loss": losses.policy,
-            "value_loss": losses.value,
-            "entropy": losses.entropy,
-            "approx_kl": divergence(log_ratio_B),
-            "clip_fraction": float((np.abs(np.expm1(log_ratio_B)) > clip).mean()),
-        }
-        spread = float(batch.return_B.var())
-        if spread > 0:  # else there is nothing to explain
-            # By the critic as it was before: its errors are the advantages.
-            metrics["explained_variance"] = 1 - float(batch.advantage_B.var()) / spread
-        return metrics
-
     def policies(self) -> Mapping[str, Policy]:
         return {"ppo": GreedyPolicy(self.actor, self.obs_scale)}
 
@@ -285,10 +278,11 @@ class PPO:
         self.order.set_state(groups["generators"]["order"])
         self.updates = msgspec.json.decode((folder / "ppo.json").read_bytes())["updates"]
 
-    def _parts(self) -> dict[str, Adam | Moments]:
+    def _parts(self) -> dict[str, Adam | Moments | Taught]:
         """Return what has a state of its own, beside weights and generators."""
         moments = {"obs": self.obs_scale.moments, "reward": self.reward_scale.moments}
-        return {"adam": self.adam, **moments}
+        method = {"method": self.taught} if self.taught else {}
+        return {"adam": self.adam, **moments, **method}
 
 
 def scheduled(value: float, schedule: Schedule, left: float) -> float:

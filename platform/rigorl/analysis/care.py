@@ -1,6 +1,6 @@
 """What a careful reader should know before believing the numbers."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 from rigorl.analysis.lessons import Lessons
 from rigorl.analysis.scale import Scale
@@ -87,3 +87,13 @@ def on_searches(
             f"arm {name!r} searched {many.searches} times: its scores are those of the first "
             "winner, and how far another search would have come is told beside them"
         )
+
+
+def on_stops(stopped: Mapping[str, Sequence[int]]) -> Iterator[str]:
+    """Say which seeds of which arms were *stopped* by their alarm, and what that leaves open."""
+    for name, seeds in stopped.items():
+        if seeds:
+            yield (
+                f"the alarm stopped seeds {list(seeds)} of arm {name!r}: what they would have come "
+                "to is not known, and the others alone would flatter it"
+            )

@@ -13,7 +13,7 @@ from typing import Any
 from msgspec import Struct
 from msgspec.structs import replace
 
-from rigorl.analysis import care, statistics
+from rigorl.analysis import alarm, care, statistics
 from rigorl.analysis.curves import Curve, last
 from rigorl.analysis.evidence import Evidence
 from rigorl.analysis.importance import Importance
@@ -65,6 +65,10 @@ class ArmVerdict(Struct, frozen=True, kw_only=True):
     missing: tuple[int, ...]
     """Test seeds that did not, failed ones included."""
     failures: tuple[Mishap, ...] = ()
+    stopped: tuple[Mishap, ...] = ()
+    """Trials that their alarm ended, as was asked for. They count as missing, not as failed."""
+    alarms: tuple[alarm.Raised, ...] = ()
+    """When a task fell on test seeds that was learned before; none where none is asked for."""
     returns: dict[str, Estimate] = {}
     """Final raw return on each task, the mean over seeds."""
     score: ArmScore | None = None
@@ -115,6 +119,11 @@ class Verdict(Struct, frozen=True, kw_only=True):
         of_arms = [mishap for arm in self.arms.values() for mishap in arm.failures]
         return (*of_arms, *self.scale_failures)
 
+    @property
+    def stopped(self) -> tuple[Mishap, ...]:
+        """Every trial that its alarm ended."""
+        return tuple(mishap for arm in self.arms.values() for mishap in arm.stopped)
+
 
 def judge(
     spec: Experiment,
@@ -159,6 +168,8 @@ def _arm(evidence: Evidence, arm: str) -> ArmVerdict:
         seeds=seeds,
         missing=missing,
         failures=_mishaps(evidence, mine),
+        stopped=_mishaps(evidence, mine, by_alarm=True),
+        alarms=alarm.of_all(mine, evidence.reports, evidence.spec.alarm),
         returns=_returns(evidence, arm) if complete else {},
         score=_score(evidence, arm) if complete else None,
         continual={name: told.mean for name, told in found.measures.items()} if found else {},
@@ -168,8 +179,13 @@ def _arm(evidence: Evidence, arm: str) -> ArmVerdict:
     )
 
 
-def _mishaps(evidence: Evidence, trials: Sequence[Trial]) -> tuple[Mishap, ...]:
-    """Return what befell those of *trials* that did not finish, by task and seed."""
+def _mishaps(
+    evidence: Evidence, trials: Sequence[Trial], *, by_alarm: bool = False
+) -> tuple[Mishap, ...]:
+    """Return what befell those of *trials* that did not finish, by task and seed.
+
+    What its alarm ended is a thing of its own.
+    """
     mishaps = [
         Mishap(
             arm=trial.arm,
@@ -183,7 +199,7 @@ def _mishaps(evidence: Evidence, trials: Sequence[Trial]) -> tuple[Mishap, ...]:
         )
         for trial in trials
         if last(trial, evidence.reports) is None
-        if (failure := evidence.failures.get(trial.id))
+        if (failure := evidence.failures.get(trial.id)) and failure.alarm == by_alarm
     ]
     return tuple(sorted(mishaps, key=lambda m: (m.arm, m.task, m.seed)))
 
@@ -277,3 +293,4 @@ def _notes(evidence: Evidence, arms: Mapping[str, ArmVerdict]) -> Iterator[str]:
             yield f"arm {name!r} has no winner of its search, or of one it comes after"
         elif not arm.complete:
             yield f"arm {name!r} gets no score: seeds {list(arm.missing)} are missing"
+    yield from care.on_stops({name: [m.seed for m in arm.stopped] for name, arm in arms.items()})

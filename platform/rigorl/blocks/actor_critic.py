@@ -7,18 +7,22 @@ together.
 Shapes: B batch, D observation, A action.
 """
 
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from torch.func import functional_call, jacrev, vmap
 
-from rigorl.blocks.actors import Actor
+from rigorl.blocks.actors import Actor, GaussianActor
 from rigorl.blocks.adam import Flat
-from rigorl.blocks.rollout import Batch
+from rigorl.blocks.rollout import Batch, Rollout
 
 Array = NDArray[Any]
+AT_ONCE = 64
+"""Rows whose gradients are held at the same time."""
 
 
 class Losses(NamedTuple):
@@ -69,6 +73,25 @@ class ActorCritic(Protocol):
     def assess(self, batch: Batch[Any], clip: float) -> tuple[Losses, Array]:
         """Return the losses, and log_prob_B of the actions, as they are now."""
 
+    def answers(self, obs_BD: Any) -> tuple[Any, ...]:
+        """Return what the actor would do (see `describe` of actors), and value_B, as copies.
+
+        Here and below *obs_BD* and answers lie where `hold` puts rows.
+        """
+
+    def recall(self, obs_BD: Any, told: Sequence[Any]) -> float:
+        """Return how far the answers are from *told*, and leave the gradient in `Flat.grad`.
+
+        Mean KL(told || now) of the actor + value_coef * mean squared error of the critic.
+        """
+
+    def fisher(self, obs_BD: Any) -> None:
+        """Leave in `Flat.grad` the mean over rows of squared gradients of the log-likelihood.
+
+        Of the actor's own actions, expected rather than drawn; of a value that is normal with
+        the critic's as its mean, and a variance of 1.
+        """
+
 
 class Autograd:
     def __init__(self, actor: Actor, critic: nn.Module, flat: Flat, terms: Terms) -> None:
@@ -115,6 +138,30 @@ class Autograd:
         *losses, log_prob_B = self._losses(batch, clip)
         return Losses(*(loss.item() for loss in losses)), log_prob_B.cpu().numpy()
 
+    @torch.no_grad()
+    def answers(self, obs_BD: Tensor) -> tuple[Tensor, ...]:
+        answers = *self.actor.describe(obs_BD), self.critic(obs_BD).squeeze(-1)
+        return tuple(answer.clone() for answer in answers)
+
+    def recall(self, obs_BD: Tensor, told: Sequence[Tensor]) -> float:
+        *said, value_B = told
+        kl = self.actor.divergence(said, obs_BD).mean()
+        value_loss = torch.nn.functional.mse_loss(self.critic(obs_BD).squeeze(-1), value_B)
+        loss = kl + self.terms.value_coef * value_loss
+        self.grad.zero_()
+        loss.backward()  # type: ignore[no-untyped-call]
+        return float(loss.item())
+
+    @torch.no_grad()
+    def fisher(self, obs_BD: Tensor) -> None:
+        self.grad.zero_()
+        _square(self.critic, lambda value: value, obs_BD)
+        if isinstance(self.actor, GaussianActor):
+            _square(self.actor.mean, self.actor.root, obs_BD)
+            self.actor.log_std_A.grad.fill_(2.0)  # type: ignore[union-attr]  # E (z^2 - 1)^2
+        else:
+            _square(self.actor.logits, self.actor.root, obs_BD)
+
     def _losses(self, batch: Batch[Tensor], clip: float) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Return what to minimise for the actor and for the critic, the entropy, log_prob_B."""
         log_prob_B, entropy = self.actor.judge(batch.obs_BD, batch.action)
@@ -128,10 +175,60 @@ class Autograd:
         return torch.from_numpy(array).to(self.device)
 
 
+def judged(
+    net: ActorCritic, rollout: Rollout, last_ED: Array, discount: float, trace: float
+) -> Batch[Array]:
+    """Return *rollout*, which led to *last_ED*, as *net* is to learn from it."""
+    shape, action_TE = rollout.done_TE.shape, rollout.action_TE
+    obs_BD = rollout.obs_TED.reshape(-1, last_ED.shape[1])
+    action = action_TE.reshape(-1, *action_TE.shape[2:])
+    value_TE = net.value(obs_BD).reshape(shape)
+    advantage_TE = rollout.advantages(value_TE, net.value(last_ED), discount, trace)
+    return Batch(
+        obs_BD,
+        action,
+        net.log_prob(obs_BD, action),
+        advantage_TE.reshape(-1),
+        (advantage_TE + value_TE).reshape(-1),
+    )
+
+
+def assessed(net: ActorCritic, batch: Batch[Array], clip: float) -> dict[str, float]:
+    """Return what has become of *batch*, a whole rollout, by learning from it."""
+    losses, log_prob_B = net.assess(net.hold(batch), clip)
+    log_ratio_B = log_prob_B - batch.log_prob_B
+    metrics = {
+        "policy_loss": losses.policy,
+        "value_loss": losses.value,
+        "entropy": losses.entropy,
+        "approx_kl": divergence(log_ratio_B),
+        "clip_fraction": float((np.abs(np.expm1(log_ratio_B)) > clip).mean()),
+    }
+    spread = float(batch.return_B.var())
+    if spread > 0:  # else there is nothing to explain
+        # By the critic as it was before: its errors are the advantages.
+        metrics["explained_variance"] = 1 - float(batch.advantage_B.var()) / spread
+    return metrics
+
+
 def surrogate(ratio_B: Tensor, advantage_B: Tensor, clip: float) -> Tensor:
     """Return what the actor maximises: Schulman et al. 2017, equation 7."""
     clipped_B = ratio_B.clamp(1 - clip, 1 + clip)
     return torch.min(ratio_B * advantage_B, clipped_B * advantage_B).mean()
+
+
+def _square(net: nn.Module, root: Callable[[Tensor], Tensor], obs_BD: Tensor) -> None:
+    """Add to the gradients of *net* the mean over rows of squared gradients of all roots."""
+    weights = dict(net.named_parameters())
+
+    def roots(weights: dict[str, Tensor], obs_D: Tensor) -> Tensor:
+        return root(functional_call(net, weights, (obs_D,)))
+
+    slopes = vmap(jacrev(roots), (None, 0))
+    for few_BD in torch.split(obs_BD, AT_ONCE):
+        for name, slope_BR in slopes(weights, few_BD).items():
+            squares = slope_BR.square().sum((0, 1))
+            weights[name].grad.add_(squares, alpha=1 / len(obs_BD))  # type: ignore[union-attr]
 
 
 def divergence(log_ratio_B: Array) -> float:

@@ -64,6 +64,27 @@ class GaussianActor(nn.Module):
         spread = self.log_std_A.sum() + HALF_LOG_TAU * len(self.log_std_A)
         return -0.5 * z_BA.square().sum(-1) - spread, spread + 0.5 * len(self.log_std_A)
 
+    def describe(self, obs_BD: Tensor) -> tuple[Tensor, ...]:
+        """Return all that there is to know of what it would do: mean_BA and log_std_BA."""
+        mean_BA: Tensor = self.mean(obs_BD)
+        return mean_BA, self.log_std_A.expand_as(mean_BA)
+
+    def divergence(self, told: Sequence[Tensor], obs_BD: Tensor) -> Tensor:
+        """Return KL_B, how far what it would do is from *told*, which `describe` returned."""
+        mean_BA, log_std_BA = told
+        gap_BA = mean_BA - self.mean(obs_BD)
+        square_BA = (2 * log_std_BA).exp() + gap_BA.square()
+        kl_BA = self.log_std_A - log_std_BA + 0.5 * square_BA * torch.exp(-2 * self.log_std_A)
+        kl_B: Tensor = (kl_BA - 0.5).sum(-1)
+        return kl_B
+
+    def root(self, mean_A: Tensor) -> Tensor:
+        """Return what has the same squared gradient as log_prob, expected over its actions.
+
+        By the weights of `mean`; the squares of its parts are to be added.
+        """
+        return mean_A * torch.exp(-self.log_std_A.detach())
+
     def for_env(self, action_BA: NDArray[Any]) -> NDArray[Any]:
         action = action_BA.reshape(-1, *self.low.shape)
         # `clip` does the same, and takes three times as long.
@@ -108,11 +129,34 @@ class CategoricalActor(nn.Module):
         entropy = -(log_prob_BA.exp() * log_prob_BA).sum(-1).mean()
         return log_prob_BA.gather(-1, action_B[:, None]).squeeze(-1), entropy
 
+    def describe(self, obs_BD: Tensor) -> tuple[Tensor, ...]:
+        """Return all that there is to know of what it would do: log_prob_BA."""
+        return (torch.log_softmax(self.logits(obs_BD), -1),)
+
+    def divergence(self, told: Sequence[Tensor], obs_BD: Tensor) -> Tensor:
+        """Return KL_B, how far what it would do is from *told*, which `describe` returned."""
+        (log_prob_BA,) = told
+        gap_BA = log_prob_BA - torch.log_softmax(self.logits(obs_BD), -1)
+        return (log_prob_BA.exp() * gap_BA).sum(-1)
+
+    def root(self, logits_A: Tensor) -> Tensor:
+        """Return what has the same squared gradient as log_prob, expected over its actions.
+
+        The squares of its parts are to be added.
+        """
+        log_prob_A = torch.log_softmax(logits_A, -1)
+        return (0.5 * log_prob_A.detach()).exp() * log_prob_A
+
     def for_env(self, action_B: NDArray[Any]) -> NDArray[Any]:
         return (action_B + self.start).astype(self.dtype, copy=False)
 
 
 Actor = GaussianActor | CategoricalActor
+
+
+def head(actor: Actor) -> nn.Sequential:
+    """Return the network behind an actor's choices."""
+    return actor.mean if isinstance(actor, GaussianActor) else actor.logits
 
 
 def make_actor(

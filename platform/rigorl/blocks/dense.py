@@ -8,6 +8,7 @@ the torch module, in the same memory.
 Shapes: B batch, I inputs, O outputs of a layer.
 """
 
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import numpy as np
@@ -86,6 +87,25 @@ class Dense:
                 np.subtract(1.0, slopes[i - 1], out=slopes[i - 1])
                 np.dot(error_BO, layer.weight_OI, out=errors[i - 1])
                 error_BO = np.multiply(errors[i - 1], slopes[i - 1], out=errors[i - 1])
+
+    def square(self, x_BI: Array, slopes: Iterable[Array]) -> None:
+        """Set the gradients to the mean square of what they are for each row alone.
+
+        So with each of *slopes*, as of `backward`, and the squares are added. What a row adds to
+        a weight's gradient is its error times its input.
+        """
+        outs, errors, *_ = self._room(len(x_BI))
+        grads = [grad for layer in self.layers for grad in layer[2:]]
+        totals = [np.zeros_like(grad) for grad in grads]
+        for slope_BO in slopes:
+            self.backward(x_BI, slope_BO)
+            belows, aboves = (x_BI, *outs[:-1]), (*errors, slope_BO)
+            for i, (below_BI, error_BO) in enumerate(zip(belows, aboves, strict=True)):
+                square_BO = np.square(error_BO)
+                totals[2 * i] += np.dot(square_BO.T, np.square(below_BI))
+                totals[2 * i + 1] += np.add.reduce(square_BO, 0)
+        for grad, total in zip(grads, totals, strict=True):
+            np.divide(total, len(x_BI), out=grad)
 
     def _room(self, size: int) -> Scratch:
         room = self._scratch.get(size)

@@ -2,6 +2,7 @@
 
 import copy
 import math
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import torch
 from gymnasium.spaces import Box, Discrete
 from msgspec import Struct
 from numpy.typing import NDArray
+from torch import Tensor
 
 from rigorl.blocks.actors import Actor, make_actor
 from rigorl.blocks.normalize import ObsScale
@@ -17,23 +19,44 @@ from rigorl.blocks.storage import load_groups, save_groups
 
 
 class GreedyPolicy:
-    """The likeliest action, on observations scaled as they were when *actor* was copied."""
+    """The likeliest action, on observations scaled as they were when *actor* was copied.
+
+    Until it acts it is a few arrays, for most act in another process than they are made in, and
+    torch takes 1 ms to copy a network and 5 ms to pickle it.
+    """
 
     def __init__(self, actor: Actor, obs_scale: ObsScale) -> None:
-        self.actor = copy.deepcopy(actor).cpu().requires_grad_(requires_grad=False)
+        self.space, self.hidden = actor.space, actor.hidden
+        self.weights = {
+            name: tensor.detach().cpu().numpy().copy()
+            for name, tensor in actor.state_dict().items()
+        }
         self.obs_scale = copy.deepcopy(obs_scale)
 
     def __call__(self, obs: NDArray[Any], /) -> NDArray[Any]:
         obs_BD = torch.from_numpy(self.obs_scale(obs))
         return self.actor.for_env(self.actor.mode(obs_BD).numpy())
 
+    @cached_property
+    def actor(self) -> Actor:
+        n_obs = len(self.obs_scale.moments.mean_D)
+        actor = make_actor(self.space, n_obs, self.hidden, torch.Generator())
+        actor.load_state_dict(self._tensors())
+        return actor.requires_grad_(requires_grad=False)
+
+    def _tensors(self) -> dict[str, Tensor]:
+        return {name: torch.tensor(array) for name, array in self.weights.items()}
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: part for name, part in vars(self).items() if name != "actor"}
+
     def save(self, folder: Path) -> None:
-        scale, space = self.obs_scale, self.actor.space
-        groups = {"obs": scale.moments.state(), "actor": self.actor.state_dict()}
+        scale, space = self.obs_scale, self.space
+        groups = {"obs": scale.moments.state(), "actor": self._tensors()}
         if isinstance(space, Box):
             groups["box"] = {"low": torch.tensor(space.low), "high": torch.tensor(space.high)}
         kept = _Kept(
-            hidden=self.actor.hidden,
+            hidden=self.hidden,
             obs_clip=scale.clip if scale.on else None,
             choices=(int(space.n), int(space.start)) if isinstance(space, Discrete) else None,
         )

@@ -45,6 +45,8 @@ class ObsScale:
 
     def __init__(self, size: int, clip: float, *, on: bool) -> None:
         self.moments, self.clip, self.on = Moments(size), clip, on
+        self.kept = False
+        """Whether what is seen from now on changes nothing."""
 
     def __call__(self, obs: NDArray[Any]) -> NDArray[np.float32]:
         """Return obs_BD of *obs*, flat and in single precision. Learns nothing."""
@@ -55,10 +57,17 @@ class ObsScale:
         return obs_BD.astype(np.float32)
 
     def learn(self, obs: NDArray[Any]) -> NDArray[np.float32]:
-        """Return the same, with *obs* already counted among what was seen."""
-        if self.on:
+        """Return the same, with *obs* already counted among what was seen, unless that is kept."""
+        if self.on and not self.kept:
             self.moments.update(obs.reshape(len(obs), -1))
         return self(obs)
+
+    def undo(self, obs_BD: NDArray[Any]) -> NDArray[np.float64]:
+        """Return observations that are scaled to *obs_BD* as of now."""
+        if not self.on:
+            return obs_BD.astype(np.float64)
+        raw_BD: NDArray[np.float64] = obs_BD * np.sqrt(self.moments.var_D + EPSILON)
+        return raw_BD + self.moments.mean_D
 
 
 class RewardScale:

@@ -7,6 +7,7 @@ here with its step of Adam, and 0.44 ms by autograd.
 Shapes: B batch, D observation, A action.
 """
 
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -65,6 +66,23 @@ class Written:
         self.critic.backward(batch.obs_BD, error_B[:, None])
         surrogate = float(np.add.reduce(np.minimum(gain_B, clipped_B))) / size
         return Losses(-surrogate, value_loss, entropy)
+
+    def answers(self, obs_BD: Array) -> tuple[Array, ...]:
+        return *self.head.describe(obs_BD), self.value(obs_BD)
+
+    def recall(self, obs_BD: Array, told: Sequence[Array]) -> float:
+        *said, value_B = told
+        kl = self.head.recall(obs_BD, said)
+        error_B = np.subtract(self.critic(obs_BD)[:, 0], value_B)
+        value_loss = float(np.dot(error_B, error_B)) / len(error_B)
+        error_B *= 2 * self.terms.value_coef / len(error_B)
+        self.critic.backward(obs_BD, error_B[:, None])
+        return kl + self.terms.value_coef * value_loss
+
+    def fisher(self, obs_BD: Array) -> None:
+        self.head.square(obs_BD)
+        value_B1 = self.critic(obs_BD)
+        self.critic.square(obs_BD, [np.ones_like(value_B1)])
 
     def assess(self, batch: Batch[Array], clip: float) -> tuple[Losses, Array]:
         log_prob_B, entropy = self.head.judge(batch.obs_BD, batch.action)
@@ -128,6 +146,35 @@ class Normal:
         slope_BA /= self._std_A
         self.mean.backward(obs_BD, slope_BA)
 
+    def describe(self, obs_BD: Array) -> tuple[Array, ...]:
+        mean_BA: Array = self.mean(obs_BD).copy()
+        return mean_BA, np.broadcast_to(self.log_std_A, mean_BA.shape).copy()
+
+    def recall(self, obs_BD: Array, told: Sequence[Array]) -> float:
+        """Return the mean KL from *told*, and set its gradient.
+
+        d KL / d mean = gap / std^2, d KL / d log_std = 1 - (told std^2 + gap^2) / std^2.
+        """
+        mean_BA, log_std_BA = told
+        gap_BA = self.mean(obs_BD) - mean_BA
+        precision_A = np.exp(-2 * self.log_std_A)
+        square_BA = (np.exp(2 * log_std_BA) + np.square(gap_BA)) * precision_A
+        kl_BA = self.log_std_A - log_std_BA + 0.5 * square_BA - 0.5
+        np.add.reduce((1 - square_BA) / len(obs_BD), 0, out=self.log_std_grad_A)
+        self.mean.backward(obs_BD, gap_BA * (precision_A / len(obs_BD)))
+        return float(np.add.reduce(kl_BA, None)) / len(obs_BD)
+
+    def square(self, obs_BD: Array) -> None:
+        """Set the gradient to the mean square of that of log_prob, expected over its actions.
+
+        E z^2 = 1, E (z^2 - 1)^2 = 2, and the z of two actions have nothing to do with each other.
+        """
+        mean_BA = self.mean(obs_BD)
+        std_A: Array = np.exp(self.log_std_A)
+        one_AA = np.eye(len(std_A), dtype=np.float32) / std_A
+        self.mean.square(obs_BD, (np.broadcast_to(row_A, mean_BA.shape) for row_A in one_AA))
+        self.log_std_grad_A.fill(2.0)
+
 
 class Softmax:
     """Choices of a `CategoricalActor`."""
@@ -145,11 +192,7 @@ class Softmax:
     def judge(self, obs_BD: Array, action_B: Array) -> tuple[Array, float]:
         """Return log_prob_B, and the mean entropy; keep what `backward` needs."""
         logits_BA = self.logits(obs_BD)
-        log_prob_BA = logits_BA - np.maximum.reduce(logits_BA, 1, keepdims=True)
-        prob_BA = np.exp(log_prob_BA)
-        sum_B1 = np.add.reduce(prob_BA, 1, keepdims=True)
-        prob_BA /= sum_B1
-        log_prob_BA -= np.log(sum_B1)
+        log_prob_BA, prob_BA = softmax(logits_BA)
         self._log_prob_BA, self._prob_BA, self._action_B = log_prob_BA, prob_BA, action_B
         self._entropy_B = -np.add.reduce(prob_BA * log_prob_BA, 1)
         entropy = float(np.add.reduce(self._entropy_B)) / len(action_B)
@@ -168,3 +211,40 @@ class Softmax:
             gap_BA = self._log_prob_BA + self._entropy_B[:, None]
             slope_BA += gap_BA * self._prob_BA * (entropy_coef / size)
         self.logits.backward(obs_BD, slope_BA)
+
+    def describe(self, obs_BD: Array) -> tuple[Array, ...]:
+        return (softmax(self.logits(obs_BD))[0],)
+
+    def recall(self, obs_BD: Array, told: Sequence[Array]) -> float:
+        """Return the mean KL from *told*, and set its gradient.
+
+        d KL / d logit = prob - told prob.
+        """
+        (told_BA,) = told
+        log_prob_BA, prob_BA = softmax(self.logits(obs_BD))
+        told_prob_BA = np.exp(told_BA)
+        kl_BA = told_prob_BA * (told_BA - log_prob_BA)
+        slope_BA: Array = (prob_BA - told_prob_BA) / len(obs_BD)
+        self.logits.backward(obs_BD, slope_BA)
+        return float(np.add.reduce(kl_BA, None)) / len(obs_BD)
+
+    def square(self, obs_BD: Array) -> None:
+        """Set the gradient to the mean square of that of log_prob, expected over its actions."""
+        _, prob_BA = softmax(self.logits(obs_BD))
+        self.logits.square(obs_BD, _each(prob_BA))
+
+
+def softmax(logits_BA: Array) -> tuple[Array, Array]:
+    """Return log_prob_BA and prob_BA."""
+    log_prob_BA = logits_BA - np.maximum.reduce(logits_BA, 1, keepdims=True)
+    prob_BA = np.exp(log_prob_BA)
+    sum_B1 = np.add.reduce(prob_BA, 1, keepdims=True)
+    prob_BA /= sum_B1
+    log_prob_BA -= np.log(sum_B1)
+    return log_prob_BA, prob_BA
+
+
+def _each(prob_BA: Array) -> Iterator[Array]:
+    """Yield the slopes of the log_prob of each choice, times the root of how likely it is."""
+    for row_A, root_B in zip(np.eye(prob_BA.shape[1]), np.sqrt(prob_BA).T, strict=True):
+        yield root_B[:, None] * np.subtract(row_A, prob_BA, dtype=np.float32)

@@ -3,6 +3,7 @@
 from msgspec import Struct
 from msgspec.structs import replace
 
+from rigorl.alarms import Fall, Watched
 from rigorl.tasks.world import Tally
 from rigorl.trial import Report
 
@@ -33,6 +34,24 @@ class Place(Struct):
     """Environment steps of the trial, over all stages, at the last checkpoint."""
     before: int = 0
     """And at the one before it."""
+    name: str = ""
+    """The last checkpoint, written or not."""
+    exams: int = 0
+    """Exams taken so far."""
+    watched: dict[str, Watched] = {}
+    """What an alarm that acts knows of the tasks begun."""
+    fallen: list[Fall] = []
+    """What fell and was not acted on yet."""
+    ahead: int = 0
+    """Updates that were made and undone: by so many it is ahead of the agent's own count."""
+    backs: list[int] = []
+    """For each roll-back, the exams that the checkpoint had seen to which it led."""
+    backs_before: int = 0
+    """How many of them fell into earlier stages."""
+    needed: list[str] = []
+    """Checkpoints that a roll-back may lead to ..."""
+    needed_before: list[str] = []
+    """... and those that it could at the checkpoint before the last."""
 
     @property
     def told(self) -> int:

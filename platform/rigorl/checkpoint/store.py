@@ -14,6 +14,7 @@ import msgspec
 from rigorl.checkpoint.folder import Folder
 from rigorl.checkpoint.place import PLACE, Place
 from rigorl.checkpoint.sealed import MANIFEST, verify, why
+from rigorl.errors import StorageError
 
 KEPT = 2
 """Checkpoints that a trial keeps: the newest, and one to fall back to."""
@@ -72,6 +73,8 @@ def newest(store: Store | None) -> Iterator[Found]:
         with store.lent(name) as folder:
             found = _read(folder)
             if isinstance(found, Place):
+                found = _lacks(store, found, name) or found
+            if isinstance(found, Place):
                 yield Found(found, name, folder, _note(corrupt, f"went on from {name}"))
                 return
         corrupt.append(f"{name} is corrupt: {found}")
@@ -92,7 +95,7 @@ def write(
     in the draft, and may remove them but not write to them. Not the newest one there is, for
     that may be corrupt. Return the name of what was written.
     """
-    name = f"{CHECKPOINT}{place.stage:04d}-{place.step:012d}"
+    name = name_of(place)
     with store.appearing(name, None if save is None else since) as draft:
         if save is not None:
             save(draft)
@@ -100,8 +103,38 @@ def write(
     there = checkpoints(store)
     stop = there.index(name) + 1
     for old in there[: max(0, stop - KEPT)] + there[stop:]:  # what is ahead was corrupt
-        store.remove(old)
+        if old not in place.needed + place.needed_before:
+            store.remove(old)
     return name
+
+
+def name_of(place: Place) -> str:
+    """Return the name of the checkpoint that is made at *place*."""
+    return f"{CHECKPOINT}{place.stage:04d}-{place.step:012d}"
+
+
+@contextmanager
+def reopened(store: Store, name: str) -> Iterator[tuple[Place, Path]]:
+    """Lend the checkpoint *name*, which must be in *store* as it was written."""
+    with store.lent(name) as folder:
+        place = _read(folder)
+        if folder is None or not isinstance(place, Place):
+            raise StorageError(
+                "a trial that rolls back must find the checkpoint before the fall as it was "
+                f"written, but {store}/{name}: {place}; the same command again begins before it"
+            )
+        yield place, folder
+
+
+def _lacks(store: Store, place: Place, name: str) -> str | None:
+    """Say which checkpoint *place*, that of *name*, may go back to and is not as it was."""
+    for other in place.needed:
+        if other != name:
+            with store.lent(other) as folder:
+                found = _read(folder)
+            if not isinstance(found, Place):
+                return f"{other}, to which it may roll back, is corrupt: {found}"
+    return None
 
 
 def take_over(store: Store, other: Store, steps: int, trial: str) -> bool:

@@ -12,13 +12,15 @@ from collections.abc import Sequence
 from contextlib import suppress
 from typing import NamedTuple, Self
 
-from rich.console import Console
+from rich.console import Console, Group
 from rich.live import Live
 from rich.table import Table
 
 from rigorl import plan
+from rigorl.analysis.alarm import Raised, words
 from rigorl.errors import JournalError
 from rigorl.outside.journal import Lines, SqlJournal, State
+from rigorl.outside.raised import Alarms
 from rigorl.spec import Experiment
 
 EVERY_TABLE, EVERY_LINE = 1.0, 5.0
@@ -27,6 +29,8 @@ FIRST_LINE = 2.0
 """Seconds until the first line: a short study is told of as well."""
 FRESH = 60.0
 """Seconds since the last sign of life after which a trial no longer counts as running."""
+LATEST = 5
+"""Alarms that are told below the table."""
 MEMORY = 20.0
 """Seconds over which the rate is taken."""
 
@@ -44,6 +48,8 @@ class Count(NamedTuple):
     """Mean of the final scores of trials that finished; while tuning, the best of them."""
     left: float
     """Share of the steps planned that may still come: a trial that was pruned makes no more."""
+    stopped: int = 0
+    """By their alarm."""
 
 
 class Look(NamedTuple):
@@ -56,6 +62,7 @@ class Look(NamedTuple):
     """Share of the trials' time that went into checkpoints."""
     behind: int | None
     """Reports that MLflow does not show yet."""
+    alarms: Sequence[Raised] = ()
 
     def __str__(self) -> str:
         lag = f"; MLflow {self.behind:,} reports behind" if self.behind else ""
@@ -72,6 +79,7 @@ class Progress:
         self.spec, self.journal, self.lines = spec, journal, lines
         self.console = Console(stderr=True)
         self.rates: deque[tuple[float, int]] = deque()
+        self.alarms = Alarms(spec, journal)
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._follow, name="progress", daemon=True)
 
@@ -120,7 +128,9 @@ class Progress:
             for (_, phase), count in found.items()
         )
         behind = self.journal.behind(self.spec.name)
-        return Look(found, rate, left / rate if rate > 0 else None, _saving(states), behind)
+        left_s = left / rate if rate > 0 else None
+        raised = alarms(self.spec, states, self.alarms)
+        return Look(found, rate, left_s, _saving(states), behind, raised)
 
     def _stages(self, phase: str) -> int:
         return 1 if phase == "scale" else len(self.spec.tasks)
@@ -133,13 +143,20 @@ class Progress:
             + (f" best {count.score:.4g}" if count.score is not None else "")
             for (arm, phase), count in look.counts.items()
         ]
+        if look.alarms:
+            parts.append(f"alarms {len(look.alarms)}, the last: {words(look.alarms[-1])}")
         return f"{'; '.join(parts)}; {look}"
 
-    def _table(self) -> Table:
+    def _table(self) -> Group:
         look = self._look()
         title = f"{self.spec.name}: {look}"
         table = Table("arm", "phase", "done", "running", "failed", "steps", "score", title=title)
+        if self.spec.alarm:
+            table.add_column("alarms")
+            table.add_column("stopped")
         for (arm, phase), count in look.counts.items():
+            raised = sum((one.arm, one.phase) == (arm, phase) for one in look.alarms)
+            marks = [str(raised), str(count.stopped)] if self.spec.alarm else []
             table.add_row(
                 arm,
                 phase,
@@ -148,8 +165,9 @@ class Progress:
                 str(count.failed),
                 f"{count.share:.0%}",
                 "" if count.score is None else f"{count.score:.4g}",
+                *marks,
             )
-        return table
+        return Group(table, *map(words, look.alarms[-LATEST:]))
 
 
 def counts(spec: Experiment, states: Sequence[State]) -> dict[tuple[str, str], Count]:
@@ -168,12 +186,18 @@ def counts(spec: Experiment, states: Sequence[State]) -> dict[tuple[str, str], C
             planned=planned,
             running=sum(is_running(state) for state in ours),
             finished=sum(state.finished for state in ours),
-            failed=sum(state.failure is not None for state in ours),
+            failed=sum(s.failure is not None and not s.failure.alarm for s in ours),
+            stopped=sum(s.failure is not None and s.failure.alarm for s in ours),
             share=made / (planned * stages * spec.budget.steps),
             left=max(0.0, 1 - ended / planned - _share(ours, planned, stages, spec)),
             score=mean(scores) if scores else None,
         )
     return found
+
+
+def alarms(spec: Experiment, states: Sequence[State], found: Alarms) -> list[Raised]:
+    """Return the alarms of *spec* so far, in the order in which its trials began."""
+    return found.look(state.trial for state in states if is_of(spec, state))
 
 
 def is_of(spec: Experiment, state: State) -> bool:

@@ -23,10 +23,11 @@ from rigorl.analysis.curves import Curve, means, summary
 from rigorl.hiding import shown
 from rigorl.outside.groups import Groups
 from rigorl.outside.journal import Row, SqlJournal
+from rigorl.outside.mlflow_alarms import is_marked, mark
 from rigorl.outside.mlflow_runs import AWAY, Point, Runs, State
 from rigorl.outside.provenance import provenance
 from rigorl.spec import Experiment
-from rigorl.trial import Trial, fingerprint
+from rigorl.trial import Failure, Trial, fingerprint
 
 Last = Mapping[str, tuple[int, int, bool]]
 """Of each trial the last row, the time it came, and whether the trial finished."""
@@ -106,7 +107,7 @@ class Mirror:
         self.study = runs.open(self.what, name, about, {})
         news = self.journal.newest(name, runs.shown(self.what))
         failed = self.journal.failed(name)
-        failing = [t for t in failed if runs.state(t) != "failed" and t not in runs.alone]
+        failing = [t for t in failed if runs.state(t) != _ended(failed[t]) and t not in runs.alone]
         self.groups.meet({*news, *failing})
         for trial, (seq, _, finished) in news.items():
             if seq > runs.shown(trial) and trial not in runs.alone:
@@ -115,7 +116,7 @@ class Mirror:
         for trial in failing:
             with runs.guarded(trial):
                 self._open(self.groups.trials[trial])
-                runs.end(trial, "failed", cause=failed[trial].cause)
+                runs.end(trial, _ended(failed[trial]), cause=failed[trial].cause)
         for group in {self.groups.of[trial] for trial in (*news, *failing)}:
             if self._is_over(group):
                 self._sum_up(group, news)
@@ -142,6 +143,7 @@ class Mirror:
             for point in _points(row, int(curve.total_step_N[n]), self._values(row, curve, n))
         ]
         runs.send(trial.id, points, rows[-1].seq)
+        mark(runs, trial, rows, self.spec.alarm)
         if rows[-1].report.finished:
             runs.end(trial.id, "finished", rows[-1].at)
 
@@ -212,12 +214,20 @@ class Mirror:
                 runs.end(trial, "finished" if last[trial][2] else state, last[trial][1])
         for group in self.groups.members:
             self._sum_up(group, last)
+        self._mark_again()
         if self.measured and end.scales:
             self._show_continual(end.scales)
         runs.sweep()
         with runs.guarded(self.what):
             runs.keep(self.what, end.files)
             runs.end(self.what, STATES[end.status])
+
+    def _mark_again(self) -> None:
+        """Mark those that were shown when the alarm, which may change, was another one."""
+        for id_, trial in self.groups.trials.items():
+            if not is_marked(self.runs, trial, self.spec.alarm):
+                with self.runs.guarded(id_):
+                    mark(self.runs, trial, self._rows(id_), self.spec.alarm)
 
     def _show_continual(self, scales: Mapping[str, tuple[float, float]]) -> None:
         """Show the continual measures of all exams, now that the scales were measured.
@@ -271,6 +281,10 @@ def _points(row: Row, step: int, values: Mapping[str, float]) -> list[Point]:
     """Return *values* as points at the time of *row*. What is not finite cannot be drawn."""
     finite = {name: value for name, value in values.items() if math.isfinite(value)}
     return [Point(row.seq, name, value, row.at, step) for name, value in finite.items()]
+
+
+def _ended(failure: Failure) -> State:
+    return "stopped" if failure.alarm else "failed"
 
 
 def _worst(states: Sequence[State | None]) -> State | None:

@@ -206,6 +206,12 @@ class Runs:
         self._client.set_terminated(run, STATUS[state], at)
         self.note(f"end:{run}", state, seq)
 
+    def tag(self, what: str, **tags: str) -> None:
+        """Give the run of *what* these tags, whatever they were."""
+        if what not in self.alone:
+            said = [RunTag(key, value[:LONGEST]) for key, value in tags.items()]
+            self._client.log_batch(self.notes[what][0], tags=said)
+
     def keep(self, what: str, files: Mapping[str, str]) -> None:
         """Keep *files* (name -> text) with the run of *what*."""
         if what not in self.alone:

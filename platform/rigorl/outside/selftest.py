@@ -40,6 +40,8 @@ seeds: {tune: [10, 11], test: [0, 1]}
 """
 NOT_FOR_IT = (crash.VARIABLE, "RIGORL_JOURNAL", "RIGORL_STORAGE")
 """What the environment says that would bring its studies together, and among a user's own."""
+PLAYED = ("checkpoint.", "roll_back.")
+"""Points, by how they begin, that whoever plays passes."""
 PATIENCE = 300.0
 """Seconds that one run of the small study may take, at most."""
 
@@ -60,7 +62,7 @@ class Case(NamedTuple):
         """Who dies: on Ray the worker plays, the driver remembers."""
         if self.who:
             return self.who
-        played = self.point in ("exam", "learn") or self.point.startswith("checkpoint.")
+        played = self.point in ("exam", "learn") or self.point.startswith(PLAYED)
         return "worker" if played and "--local" not in self.words else "driver"
 
 

@@ -24,8 +24,6 @@ from rigorl.tasks.variation import Variation, Varied, ends
 from rigorl.tasks.watch import Believed, Watch, is_finite
 from rigorl.tasks.world import DIVERGED, Envs, Policy, Tally, World, WorldSpec
 
-gym.register("rigorl/Digits-v0", "rigorl.tasks.digits:Digits")
-
 REFUSED = TypeError, ValueError, ArithmeticError, AssertionError, OSError, gym.error.Error
 """What environments raise when they are made with what does not suit them."""
 
@@ -250,12 +248,8 @@ def world_spec(tasks: Sequence[TaskSpec], num_envs: int) -> WorldSpec:
                     f"and {task.name!r} has {here}; leave one of them to another experiment",
                     f"$.tasks[{i}]",
                 )
-    return WorldSpec(
-        *spaces[0],
-        num_envs=num_envs,
-        tasks=tuple(tasks),
-        examples=all(map(examples.is_supervised, tasks)),
-    )
+    known = all(map(examples.is_supervised, tasks))
+    return WorldSpec(*spaces[0], num_envs=num_envs, tasks=tuple(tasks), examples=known)
 
 
 def open_world(

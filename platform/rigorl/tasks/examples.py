@@ -22,6 +22,8 @@ from numpy.typing import NDArray
 from rigorl.seeds import integer
 from rigorl.spec import TaskSpec
 
+gym.register("rigorl/Digits-v0", "rigorl.tasks.digits:Digits")
+
 
 class Examples(NamedTuple):
     """Inputs, and the class of each."""

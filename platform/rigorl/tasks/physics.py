@@ -3,10 +3,11 @@
 MuJoCo tasks take
 
 * `gravity`: a number (m/s^2, downwards), or the whole vector [x, y, z];
-* `mass`, `friction`, `damping`: a scale for all, or `name: scale` for some. Mass scales the
-  inertia of bodies with their mass; friction the sliding friction of the geoms of a body, or
-  of one geom; damping that of joints. Where two geoms touch, MuJoCo goes by the *larger*
-  friction: a slippery world is made by scaling all, not by scaling the feet alone.
+* `mass`, `friction`, `damping`, `gear`: a scale for all, or `name: scale` for some. Mass
+  scales the inertia of bodies with their mass; friction the sliding friction of the geoms of a
+  body, or of one geom; damping that of joints; gear what an actuator, or all of a joint, exert
+  for what is asked of them: of 0, a joint is damaged, and hangs loose. Where two geoms touch,
+  MuJoCo goes by the *larger* friction: to make a slippery world, scale all, not the feet alone.
 
 Gymnasium's classic control takes absolute values of its own constants, listed in `CLASSIC`.
 """
@@ -57,7 +58,8 @@ CLASSIC: dict[type[gym.Env[Any, Any]], dict[str, str]] = {
 (speeds, torques, positions) and what nothing depends on (the length of Acrobot's second link).
 CartPole's length is Gymnasium's: from the hinge to the pole's centre, half the pole."""
 
-MUJOCO = ("damping", "friction", "gravity", "mass")
+FINITE, ABOVE, NOT_BELOW = "finite", "finite and above 0", "finite and not below 0"
+JOINTS = mujoco.mjtTrn.mjTRN_JOINT.value, mujoco.mjtTrn.mjTRN_JOINTINPARENT.value
 HUGE = 1e6
 """In metres, radians, and these a second: no robot of ours is so far or fast."""
 BAD = tuple(
@@ -155,8 +157,8 @@ def _alter_classic(bare: Any, attributes: Mapping[str, str], physics: Physics, w
                 f"{key} must be given once, but is {given[attribute]} too; drop one of them", at
             )
         given[attribute] = key
-        weightless_is_fine = attribute in {"gravity", "g"}
-        setattr(bare, attribute, _number(key, value, at, positive=not weightless_is_fine))
+        law = FINITE if attribute in {"gravity", "g"} else ABOVE
+        setattr(bare, attribute, _number(key, value, at, law))
     if isinstance(bare, CartPoleEnv):
         bare.total_mass = bare.masspole + bare.masscart
         bare.polemass_length = bare.masspole * bare.length
@@ -165,19 +167,13 @@ def _alter_classic(bare: Any, attributes: Mapping[str, str], physics: Physics, w
 def _alter_mujoco(model: mujoco.MjModel, physics: Physics, where: str) -> None:
     for key, value in physics.items():
         at = f"{where}.{key}"
-        match key:
-            case "gravity":
-                _set_gravity(model, value, at)
-            case "mass":
-                _scale(key, _masses(model), value, at)
-            case "friction":
-                _scale(key, _frictions(model), value, at)
-            case "damping":
-                _scale(key, _dampings(model), value, at)
-            case _:
-                raise _unknown_key(key, MUJOCO, at)
-    # Inverse weights and the like follow from masses. Scratch data keep the state of the
-    # environment out of it.
+        if key == "gravity":
+            _set_gravity(model, value, at)
+        elif key in SCALED:
+            _scale(key, SCALED[key](model), value, at)
+        else:
+            raise _unknown_key(key, [*SCALED, "gravity"], at)
+    # Inverse weights and the like follow from masses; scratch data leave the state alone.
     mujoco.mj_setConst(model, mujoco.MjData(model))
 
 
@@ -189,11 +185,9 @@ def _set_gravity(model: mujoco.MjModel, value: object, at: str) -> None:
                 "write [x, y, z] in m/s^2, or one number for downwards",
                 at,
             )
-        model.opt.gravity[:] = [
-            _number("gravity", v, f"{at}[{i}]", positive=False) for i, v in enumerate(value)
-        ]
+        model.opt.gravity[:] = [_number("gravity", v, f"{at}[{i}]") for i, v in enumerate(value)]
     else:
-        model.opt.gravity[2] = -_number("gravity", value, at, positive=False)
+        model.opt.gravity[2] = -_number("gravity", value, at)
 
 
 class Part(NamedTuple):
@@ -202,6 +196,7 @@ class Part(NamedTuple):
     kind: str
     arrays: tuple[NDArray[np.float64], ...]
     rows: dict[str, NDArray[np.intp]]
+    law: str = ABOVE
 
     @property
     def useful(self) -> list[str]:
@@ -235,6 +230,20 @@ def _dampings(model: mujoco.MjModel) -> Part:
     return Part("joint", (model.dof_damping, model.dof_dampingpoly), rows)
 
 
+def _gears(model: mujoco.MjModel) -> Part:
+    # Most of Gymnasium's motors have no name, but each drives a joint that has one.
+    turns = np.isin(model.actuator_trntype, JOINTS)
+    own = {name: np.array([i]) for i, name in enumerate(_names(model, "actuator", model.nu))}
+    joints = {
+        name: np.flatnonzero(turns & (model.actuator_trnid[:, 0] == i))
+        for i, name in enumerate(_names(model, "jnt", model.njnt))
+    }
+    return Part("joint or actuator", (model.actuator_gear,), own | joints, NOT_BELOW)
+
+
+SCALED = {"damping": _dampings, "friction": _frictions, "gear": _gears, "mass": _masses}
+
+
 def _names(model: mujoco.MjModel, kind: str, count: int) -> list[str]:
     return [getattr(model, kind)(i).name for i in range(count)]
 
@@ -244,13 +253,13 @@ def _scale(key: str, part: Part, value: object, at: str) -> None:
     if isinstance(value, Mapping):
         _check_names(key, part, value, at)
         for name, scale in value.items():
-            scales[part.rows[name]] = _number(key, scale, f"{at}.{name}", positive=True)
+            scales[part.rows[name]] = _number(key, scale, f"{at}.{name}", part.law)
     elif not any(array.any() for array in part.arrays):
         raise SpecError(
             f"{key} must have something to scale, but is 0 for every {part.kind}; drop it", at
         )
     else:
-        scales[:] = _number(key, value, at, positive=True)
+        scales[:] = _number(key, value, at, part.law)
     for array in part.arrays:
         array[:] = (array.T * scales).T
 
@@ -269,16 +278,16 @@ def _check_names(key: str, part: Part, names: Iterable[str], at: str) -> None:
     if times.max(initial=0) > 1:
         raise SpecError(
             f"{key} must be scaled once per {part.kind}, but some names overlap: "
-            f"{', '.join(names)}; name the body, or its geoms",
+            f"{', '.join(names)}; name the whole, or its parts",
             at,
         )
 
 
-def _number(key: str, value: object, at: str, *, positive: bool) -> float:
+def _number(key: str, value: object, at: str, law: str = FINITE) -> float:
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise SpecError(f"{key} must be a number here, but is {value!r}; write one", at)
-    if not math.isfinite(value) or (positive and value <= 0):
-        law = "finite and above 0" if positive else "finite"
+    low = (law == ABOVE and value <= 0) or (law == NOT_BELOW and value < 0)
+    if not math.isfinite(value) or low:
         raise SpecError(f"{key} must be {law}, but is {value}; correct it", at)
     return float(value)
 

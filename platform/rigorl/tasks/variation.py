@@ -82,5 +82,5 @@ def _between(vary: Vary, shares: Iterator[float]) -> Physics:
 
 def _altered(model: mujoco.MjModel) -> list[Any]:
     """Return the arrays of *model* that `alter` may change by a factor, and gravity."""
-    arrays = (model.body_mass, model.body_inertia, model.geom_friction)
+    arrays = (model.body_mass, model.body_inertia, model.geom_friction, model.actuator_gear)
     return [*arrays, model.dof_damping, model.dof_dampingpoly, model.opt.gravity]

@@ -30,7 +30,8 @@ def traced(
 
     *slopes* has, of each layer but the last, the derivative_BH of what follows its sums.
     """
-    back_BKH = torch.eye(len(weights[-1])).expand(len(inputs[0]), -1, -1)
+    K, device = len(weights[-1]), weights[-1].device
+    back_BKH = torch.eye(K, device=device).expand(len(inputs[0]), -1, -1)
     parts = [Part(inputs[-1], back_BKH)]
     for weight_HD, input_BD, slope_BD in zip(
         reversed(weights[1:]), reversed(inputs[:-1]), reversed(slopes), strict=True
@@ -54,7 +55,7 @@ class Tangent(NamedTuple):
     def kernel(self) -> Tensor:
         """Return J J^T, an R x R matrix."""
         B, K = self.parts[0].back_BKH.shape[:2]
-        total = torch.zeros(B, K, B, K)
+        total = torch.zeros(B, K, B, K, device=self.parts[0].input_BD.device)
         for input_BD, back_BKH in self.parts:
             alike_BB = input_BD @ input_BD.t() + 1.0  # 1: the bias
             back_RH = back_BKH.flatten(0, 1)
@@ -63,7 +64,7 @@ class Tangent(NamedTuple):
 
     def push(self, way_P: Tensor) -> Tensor:
         """Return J way: how far each output goes, to first order, if the weights go that way."""
-        total_BK = torch.zeros(self.parts[0].back_BKH.shape[:2])
+        total_BK = torch.zeros(self.parts[0].back_BKH.shape[:2], device=way_P.device)
         at = self.begin
         for input_BD, back_BKH in self.parts:
             H, D = back_BKH.shape[2], input_BD.shape[1]

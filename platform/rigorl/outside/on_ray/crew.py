@@ -28,6 +28,9 @@ R = TypeVar("R")
 V = TypeVar("V")
 AHEAD = 4
 """Items for each member that may be on their way: one is worked on, others wait for their turn."""
+SMALL = 2**16
+"""Bytes of a shared value that travel with each item: below what Ray itself carries in a call
+(100 kB), and a millisecond cheaper than its object store, on either side."""
 SEATED = 120.0
 """Seconds that a member may take to start. One whose node was lost waits for another in vain,
 where none has room: then its trial gives its room up, and waits in line, where it says why."""
@@ -41,7 +44,7 @@ PATIENCE = 5.0
 class Member:
     """Ray actor: works on one item at a time."""
 
-    def work(self, order: bytes, *shared: Any) -> bytes:
+    def work(self, order: bytes, *shared: bytes) -> bytes:
         return work(order, *shared)
 
 
@@ -80,17 +83,19 @@ class RayCrew:
         self.close()
 
     def share(self, value: V) -> V:
-        """Keep *value* in the object store for as long as it, or an item with it, lives."""
+        """Keep *value*, packed, for as long as it, or an item with it, lives."""
         key = id(value)
         stand = self._known.get(key) or self._held.get(key)
         if stand is None:
+            packed = pack(value).order
+            content = packed if len(packed) <= SMALL else ray.put(packed)
             try:
                 gone = weakref.finalize(value, self._known.pop, key, None)
             except TypeError:  # a tuple, a dict: it lives as long as what stands for it
-                stand = self._held[key] = Shared(ray.put(value), value)
+                stand = self._held[key] = Shared(content, value)
             else:
                 gone.atexit = False
-                stand = self._known[key] = Shared(ray.put(value))
+                stand = self._known[key] = Shared(content)
         return cast("V", stand)
 
     def submit(self, function: Callable[[I], R], item: I) -> "Future[R]":

@@ -33,9 +33,9 @@ class Job:
 
 def ask(member: Any, job: Job) -> Reply:
     """Wait for what comes of *job*. Raises `RayError` if *member* is gone."""
-    refs = [shared.ref for shared in job.shared]
+    contents = [shared.content for shared in job.shared]
     try:
-        return unpack(ray.get(member.work.remote(job.order, *refs)))
+        return unpack(ray.get(member.work.remote(job.order, *contents)))
     except RayTaskError as error:  # what is shared could not be read
         error.cause.__cause__ = There(str(error))
         return Reply(None, error.cause)

@@ -2,7 +2,8 @@
 
 They are made when the item is handed over, so that it may be changed afterwards, and read anew
 for each item, so that no item sees what another one did to its arguments. Values that are shared
-stay out of them: Ray carries these, once to each node.
+are packed once, and stay out of them: small ones travel beside each item, and others lie in Ray's
+object store, which carries them once to each node.
 """
 
 import io
@@ -16,10 +17,13 @@ from ray.cloudpickle import CloudPickler
 
 
 class Shared:
-    """Stands for a value in Ray's object store. `value` is set where nothing else keeps it."""
+    """Stands for a value: its bytes, or where they lie in Ray's object store.
 
-    def __init__(self, ref: ObjectRef, value: Any = None) -> None:
-        self.ref, self.value = ref, value
+    `value` is set where nothing else keeps it.
+    """
+
+    def __init__(self, content: bytes | ObjectRef, value: Any = None) -> None:
+        self.content, self.value = content, value
 
 
 class Parcel(NamedTuple):
@@ -62,8 +66,8 @@ class _Writer(CloudPickler):  # type: ignore[misc]
 class _Reader(pickle.Unpickler):
     """Puts shared values where they belong."""
 
-    def __init__(self, file: io.BytesIO, shared: Sequence[Any]) -> None:
-        super().__init__(file)
+    def __init__(self, content: bytes, shared: Sequence[Any] = ()) -> None:
+        super().__init__(io.BytesIO(content))
         self.shared = shared
 
     def persistent_load(self, pid: int) -> Any:
@@ -78,10 +82,10 @@ def pack(content: Any) -> Parcel:
     return Parcel(file.getvalue(), tuple(writer.shared))
 
 
-def work(order: bytes, *shared: Any) -> bytes:
+def work(order: bytes, *shared: bytes) -> bytes:
     """Do what *order* says; return the `Reply`, packed."""
     try:
-        function, item = _Reader(io.BytesIO(order), shared).load()
+        function, item = _Reader(order, [_Reader(content).load() for content in shared]).load()
         return pack(Reply(function(item))).order
     except Exception as error:  # noqa: BLE001  a mistake belongs to its item, and ends no other
         return pack(Reply(None, _portable(error), traceback.format_exc())).order
@@ -90,7 +94,7 @@ def work(order: bytes, *shared: Any) -> bytes:
 def unpack(reply: bytes) -> Reply:
     """Return the `Reply` that `work` packed; one that cannot be read is the item's mistake."""
     try:
-        found: Reply = _Reader(io.BytesIO(reply), ()).load()
+        found: Reply = _Reader(reply).load()
     except Exception as error:  # noqa: BLE001  as in `work`
         return Reply(None, error)
     if found.error is not None:
