@@ -197,11 +197,14 @@ def test_what_is_saved_without_a_method_is_what_it_always_was(tmp_path: Path) ->
 @pytest.mark.parametrize(
     ("method", "message"),
     [
-        ({"name": "ewcc"}, "a word that is known here, but is 'ewcc'.*config.method.name"),
+        ({"name": "ewcc"}, "must be one that is known here, but 'ewcc' is not.*config.method.name"),
         ({"name": "ewc", "strenght": 1}, "did you mean 'strength'.*config.method"),
         ({"name": "lwf", "strength": -1.0}, "must be.*>= 0.0, but is -1.0.*method.strength"),
         ({"name": "ewc", "strength": math.nan}, "but is nan; correct it.*method.strength"),
-        ({"name": "refresh", "base": {"name": "refresh"}}, "but is 'refresh'.*method.base.name"),
+        (
+            {"name": "refresh", "base": {"name": "refresh"}},
+            "but 'refresh' is not; choose one of agem.*method.base.name",
+        ),
     ],
 )
 def test_a_method_that_is_not_there_is_refused(method: dict[str, Any], message: str) -> None:
