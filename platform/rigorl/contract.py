@@ -221,21 +221,14 @@ def _says_only(part: ast.stmt) -> bool:
 def configure(agent: AgentSpec) -> msgspec.Struct:
     """Return the typed, checked configuration of *agent*."""
     schema = find(agent.name).Config
-    config: msgspec.Struct = convert(agent.config, schema, "$.config", _keys(schema))
-    for key in (field.encode_name for field in msgspec.structs.fields(schema)):
+    known = frozenset(field.encode_name for field in msgspec.structs.fields(schema))
+    config: msgspec.Struct = convert(agent.config, schema, "$.config", known)
+    for key in known:
         value = getattr(config, key, None)
         if isinstance(value, float) and math.isnan(value):
             law = f"a setting must be a number, but {key} is nan; write one"
             raise SpecError(law, f"$.config.{key}")
     return config
-
-
-def _keys(kind: Any) -> frozenset[str]:
-    """Return the keys of a configuration, and of the structures that stand in it."""
-    if not (isinstance(kind, type) and issubclass(kind, msgspec.Struct)):
-        return frozenset[str]().union(*map(_keys, get_args(kind)))
-    fields = msgspec.structs.fields(kind)
-    return frozenset(f.encode_name for f in fields).union(*(_keys(f.type) for f in fields))
 
 
 def make(agent: AgentSpec, world: WorldSpec, seed: int) -> Agent:

@@ -77,7 +77,7 @@ def _explain(what: str, fact: str, known: frozenset[str]) -> str:
         return f"{missing[1]!r} must be given, but is missing; add it"
     if wrong := re.match(r"Expected (.*), got (.*)", what):
         return f"this must be {wrong[1]}, but is {wrong[2]} {fact}; correct it"
-    if enum := re.match(r"Invalid (?:enum )?value (.*)", what):
+    if enum := re.match(r"Invalid enum value (.*)", what):
         return f"this must be a word that is known here, but is {enum[1]}; docs/yaml.md names them"
     if law := re.match(r"Expected (.*)", what):
         return f"this must be {law[1]}, but is {fact}; correct it"
