@@ -108,7 +108,7 @@ def hold(trial: Trial, place: Place) -> None:
         return
     made, switched = switching.steps(trial, place), place.step == 0
     if switched:
-        place.fallen, place.backs_before = [], len(place.backs)
+        place.backs_before = len(place.backs)
     here = [t.name for t in trial.tasks[: place.stage]]
     for task in [name for name in here if name in place.watched]:
         levels = place.watched[task].levels
