@@ -109,8 +109,8 @@ def hold(trial: Trial, place: Place) -> None:
     made, switched = switching.steps(trial, place), place.step == 0
     if switched:
         place.backs_before = len(place.backs)
-    here = [t.name for t in trial.tasks[: place.stage]]
-    for task in [name for name in here if name in place.watched]:
+    here = [t.name for t in trial.tasks[: place.stage] if t.name in place.watched]
+    for task in here:
         levels = place.watched[task].levels
         place.watched[task] = Watched(
             place.watched[task].seen,
