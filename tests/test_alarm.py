@@ -1,6 +1,6 @@
 """When a fall is an alarm: cases worked by hand, and what must hold of all curves."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +14,17 @@ from msgspec.structs import replace
 from conftest import tiny
 from helpers.trials import HALF, MINUS, trial
 from rigorl import cli, plan
-from rigorl.alarms import AlarmSpec
-from rigorl.analysis.alarm import ROLLED_BACK, ROLLED_BACK_TO, Moment, Raised, alarms, words
+from rigorl.alarms import AlarmSpec, Fall, Watched
+from rigorl.analysis.alarm import (
+    ROLLED_BACK,
+    ROLLED_BACK_TO,
+    Moment,
+    Raised,
+    alarms,
+    looked,
+    scores,
+    words,
+)
 from rigorl.analysis.continual import windowed_forgetting
 from rigorl.growth import differences
 from rigorl.spec import Experiment
@@ -34,8 +43,8 @@ def told(
 ) -> list[Report]:
     """Return reports, an exam after another, of the score on the first task, or on several."""
     one, made, n = trial(tasks=THREE), [], 0
-    for stage, scores in enumerate(stages):
-        for step, score in enumerate(scores, 1):
+    for stage, rows in enumerate(stages):
+        for step, score in enumerate(rows, 1):
             several = [score] if isinstance(score, float) else list(score)
             n += 1
             made.append(
@@ -85,6 +94,16 @@ def test_a_slow_fall_is_one_if_the_window_is_long_enough() -> None:
     assert summed(found(slow, within=4)) == [("half", 4, 0.9, 0.6)]
 
 
+def test_of_equal_scores_the_later_one_is_where_it_began_to_fall() -> None:
+    one = trial(tasks=THREE)
+    watch: Mapping[str, Watched] = {}
+    fallen: list[Fall] = []
+    for n, report in enumerate(told([0.9], [0.8, 0.9, 0.5])):
+        seen = scores(one, report)
+        watch, fallen = looked(one, watch, report, seen, AlarmSpec(drop=0.3, within=9), str(n))
+    assert [(fall.since.number, fall.since.checkpoint) for fall in fallen] == [(3, "2")]
+
+
 def test_each_further_fall_is_one_more_and_what_stays_low_is_none() -> None:
     falls = summed(found(told([0.9], [0.5, 0.5, 0.5, 0.1])))
     assert falls == [("half", 2, 0.9, 0.5), ("half", 5, 0.5, 0.1)]
@@ -131,6 +150,12 @@ def test_after_a_roll_back_the_window_is_that_of_the_checkpoint() -> None:
     # Without the checkpoint's 0.85 in the window, 0.55 would be a rise from 0.1.
     assert summed(raised) == [("half", 4, 0.85, 0.2), ("half", 6, 0.85, 0.55)]
     assert [one.outcome for one in raised] == ["rolled back", "marked"]
+    # And again, to the checkpoint that it made when it went back.
+    metrics |= {n: {ROLLED_BACK: 2.0, ROLLED_BACK_TO: 5.0} for n in (7, 8)}
+    again = told([0.9], [0.85, 0.8, 0.2, 0.1, 0.84, 0.5, 0.55, 0.5], metrics=metrics)
+    raised = alarms(one, again, alarm)
+    assert summed(raised)[1:] == [("half", 7, 0.84, 0.5), ("half", 8, 0.85, 0.55)]
+    assert [one.outcome for one in raised] == ["rolled back", "rolled back", "marked"]
 
 
 curves = st.lists(st.integers(-20, 20).map(lambda x: x / 10), min_size=1, max_size=30)

@@ -108,9 +108,9 @@ def hold(trial: Trial, place: Place) -> None:
         return
     made, switched = switching.steps(trial, place), place.step == 0
     if switched:
-        place.fallen, place.backs_before = [], len(place.backs)
-    here = [t.name for t in trial.tasks[: place.stage]]
-    for task in [name for name in here if name in place.watched]:
+        place.backs_before = len(place.backs)
+    here = [t.name for t in trial.tasks[: place.stage] if t.name in place.watched]
+    for task in here:
         levels = place.watched[task].levels
         place.watched[task] = Watched(
             place.watched[task].seen,

@@ -90,7 +90,7 @@ class Run:
     def _play(self) -> Generator[Report | Beat]:
         try:
             while not self.finished:
-                alarming.heed(self.trial, self.place)  # a stage may have ended with a fall
+                alarming.heed(self.trial, self.place)  # a stage that ends so takes nothing back
                 self._switch()
                 yield from self._learn()
         except TrialFailed:
