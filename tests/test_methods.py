@@ -26,6 +26,7 @@ from rigorl.blocks.continual import (
 from rigorl.blocks.continual.memory import Memory
 from rigorl.blocks.continual.tangent import Tangent
 from rigorl.contract import Span
+from rigorl.errors import TrialFailed
 from rigorl.outside.in_process import Alone
 from rigorl.spec import TaskSpec
 from rigorl.tasks.envs import open_world
@@ -156,6 +157,14 @@ def test_groups_share_a_memory_and_what_is_kept_was_kept_before() -> None:
     assert torch.equal(memory.rows[0], -memory.rows[1])
     memory.add((-first, first), torch.zeros(100, dtype=torch.int64))  # known: nothing happens
     assert len(memory) == 9
+
+
+def test_a_memory_that_groups_would_empty_is_refused() -> None:
+    memory = Memory(2, luck())
+    memory.add((torch.arange(4.0),), torch.tensor([0, 0, 1, 1]))
+    with pytest.raises(TrialFailed, match=r"a row for each class or task .* has 2 for 3; raise it"):
+        memory.add((torch.arange(2.0),), torch.tensor([2, 2]))
+    assert len(memory) == 2
 
 
 def test_a_sample_repeats_nothing_while_there_is_enough() -> None:

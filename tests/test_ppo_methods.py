@@ -288,7 +288,7 @@ def test_several_learners_cannot_follow_a_method() -> None:
 def test_the_page_of_an_agent_shows_all_methods() -> None:
     about = contract.settings("ppo")
     page = accounts.settings("ppo", about)
-    assert "\n    method: {name: finetune}\n        or {name: replay, weight: 0.5, " in page
+    assert "\n    method: {name: finetune}\n        or {name: replay, memory: 1000, " in page
     assert "or {name: refresh, base: {name: replay, " in page
     assert {one["name"] for one in about["choices"]["method"]} == {*METHODS, "finetune"}
     assert replay.Config().memory == 1000

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from rigorl.blocks.continual import Chosen, Learned, Rows, begin, finetune
-from rigorl.blocks.continual.tangent import Tangent, traced
+from rigorl.blocks.continual.tangent import Tangent, of_relu
 from rigorl.blocks.layers import carve, forward, initialise, slopes, weight_slopes, widths
 from rigorl.blocks.storage import load_groups, save_groups
 from rigorl.contract import Crew, Progress, Span
@@ -152,9 +152,7 @@ class Classifier:
 
     def tangents(self, rows: Rows) -> list[Tangent]:
         """Return how the logits at what *rows* ask change with the weights."""
-        through = forward(self.net, rows[0])[:-1]
-        slopes_ = [(hidden_BD > 0).float() for hidden_BD in through[1:]]
-        return [traced([layer.weight_OI for layer in self.net], through, slopes_)]
+        return [of_relu(self.net, rows[0])]
 
     def policies(self) -> Mapping[str, Policy]:
         return {"classifier": Likeliest(self.weights_P.clone(), self.sizes)}

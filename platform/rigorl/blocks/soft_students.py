@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from rigorl.blocks.continual import Chosen, Learned, Rows, begin
-from rigorl.blocks.continual.tangent import Tangent, traced
+from rigorl.blocks.continual.tangent import Tangent, of_relu
 from rigorl.blocks.layers import Net, forward, parameters, slopes, squared_slopes, weight_slopes
 from rigorl.blocks.soft import LOG_STD_HIGH, LOG_STD_LOW
 from rigorl.blocks.soft_slopes import (
@@ -81,7 +81,7 @@ class ActorStudent:
 
     def tangents(self, rows: Rows) -> list[Tangent]:
         """Of the outputs as they are before a deviation is held to its bounds."""
-        return [_tangent(self.actor, rows[0], 0)]
+        return [of_relu(self.actor, rows[0])]
 
 
 class CriticsStudent:
@@ -118,7 +118,7 @@ class CriticsStudent:
 
     def tangents(self, rows: Rows) -> list[Tangent]:
         size = len(self.weights_P) // 2
-        return [_tangent(net, rows[0], i * size) for i, net in enumerate(self.critics)]
+        return [of_relu(net, rows[0], i * size) for i, net in enumerate(self.critics)]
 
 
 S = TypeVar("S", ActorStudent, CriticsStudent)
@@ -150,12 +150,6 @@ def _normal(head_NX: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     mean_NA, wanted_NA = head_NX.chunk(2, -1)
     log_std_NA = wanted_NA.clamp(LOG_STD_LOW, LOG_STD_HIGH)
     return mean_NA, log_std_NA, log_std_NA == wanted_NA
-
-
-def _tangent(net: Net, in_NI: Tensor, at: int) -> Tangent:
-    through = forward(net, in_NI)[:-1]
-    slopes_ = [(hidden_NO > 0).float() for hidden_NO in through[1:]]
-    return traced([layer.weight_OI for layer in net], through, slopes_, at)
 
 
 def _outputs(net: Net, in_NI: Tensor) -> Tensor:

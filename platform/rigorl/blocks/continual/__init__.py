@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 
 from rigorl.blocks.continual import agem, ewc, finetune, lwf, refresh, replay, si, steady
+from rigorl.blocks.continual.memory import Keeping
 from rigorl.blocks.continual.student import Learned, Lesson, Method, Rows, Student
 from rigorl.seeds import integer
 
@@ -57,7 +58,7 @@ def is_plain(chosen: Chosen) -> bool:
 def room(chosen: Chosen) -> int:
     """Return the most rows that *chosen* can remember."""
     match chosen:
-        case replay.Config() | agem.Config() | steady.Config():
+        case Keeping():
             return chosen.memory
         case refresh.Config():
             return room(chosen.base)

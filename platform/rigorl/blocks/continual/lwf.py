@@ -30,8 +30,8 @@ class LwF:
     def gradient(self, student: Student, lesson: Lesson) -> Tensor:
         if not self.tasks:
             return student.gradient(lesson.batch)
+        new_P = student.gradient(lesson.batch).clone()  # first: a batch may hold what it computed
         asked = self._teach(student, lesson.batch)
-        new_P = student.gradient(lesson.batch).clone()
         return new_P.add_(student.recall(asked), alpha=self.config.strength)
 
     def _teach(self, student: Student, batch: Any) -> Rows:

@@ -1,11 +1,16 @@
-"""A memory of fixed size that the groups it has met share evenly."""
+"""A memory of fixed size that the groups it has met share evenly; what methods with one share."""
 
 from collections.abc import Mapping
+from typing import Annotated, Any
 
 import torch
+from msgspec import Meta
 from torch import Tensor
 
-from rigorl.blocks.continual.student import Rows
+from rigorl.blocks.continual.student import Learned, Lesson, Rows, Setting, Student
+from rigorl.errors import TrialFailed
+
+Count = Annotated[int, Meta(gt=0)]
 
 
 class Memory:
@@ -34,6 +39,11 @@ class Memory:
         group_N = torch.cat([self.group_N, group_N[fresh_N]])
         groups = sorted(set(group_N.tolist()))
         share = self.capacity // len(groups)
+        if not share:
+            raise TrialFailed(
+                "memory must have a row for each class or task that was learned, but has "
+                f"{self.capacity} for {len(groups)}; raise it"
+            )
         kept = [(group_N == group).nonzero().squeeze(1)[:share] for group in groups]
         kept_N = torch.cat(kept)
         self.rows = tuple(column[kept_N].clone() for column in rows)
@@ -59,3 +69,32 @@ class Memory:
         self.rows = tuple(state[f"column{i}"].clone() for i in range(count))
         self.group_N = state["group"].clone()
         self.luck.set_state(state["luck"])
+
+
+class Keeping(Setting, frozen=True, kw_only=True):
+    """What is said of a method that remembers."""
+
+    memory: Count = 1_000
+    """Rows that are remembered, of all tasks together."""
+    batch: Count = 32
+    """Remembered rows in each update."""
+
+
+class Remembering:
+    """A method but for its gradient: it keeps rows of each task, and learns with some of them."""
+
+    def __init__(self, config: Keeping, luck: torch.Generator) -> None:
+        self.batch, self.memory = config.batch, Memory(config.memory, luck)
+
+    def lesson(self, batch: Any) -> Lesson:
+        return Lesson(batch, self.memory.sample(self.batch))
+
+    def consolidate(self, student: Student, learned: Learned) -> None:
+        del student
+        self.memory.add(learned.rows, learned.group_N)
+
+    def state(self) -> Mapping[str, Tensor]:
+        return self.memory.state()
+
+    def load(self, state: Mapping[str, Tensor]) -> None:
+        self.memory.load(state)

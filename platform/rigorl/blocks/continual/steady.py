@@ -15,38 +15,30 @@ be damped, costs the same however long the sequence is, and the loss on what is 
 corrects what drifts: weight * that + (1 - weight) * the gradient on the remembered rows.
 """
 
-from collections.abc import Mapping
-from typing import Annotated, Any
+from typing import Annotated
 
 import torch
 from msgspec import Meta
 from torch import Tensor
 
-from rigorl.blocks.continual.memory import Memory
-from rigorl.blocks.continual.student import Learned, Lesson, Setting, Student
+from rigorl.blocks.continual.memory import Keeping, Remembering
+from rigorl.blocks.continual.student import Lesson, Student
 from rigorl.blocks.continual.tangent import Tangent
 
-Count = Annotated[int, Meta(gt=0)]
 Share = Annotated[float, Meta(gt=0, lt=1)]
 
 
-class Config(Setting, frozen=True, tag="steady"):
+class Config(Keeping, frozen=True, kw_only=True, tag="steady"):
     weight: Share = 0.5
     """Of the loss on what is new, once something is remembered."""
-    memory: Count = 1_000
-    """Rows that are remembered, of all tasks together."""
-    batch: Count = 32
-    """Remembered rows in each update."""
     damping: Annotated[float, Meta(gt=0)] = 0.5
     """Of the mean of J J^T's diagonal; without bound it is `replay`."""
 
 
-class Steady:
+class Steady(Remembering):
     def __init__(self, config: Config, luck: torch.Generator) -> None:
-        self.config, self.memory = config, Memory(config.memory, luck)
-
-    def lesson(self, batch: Any) -> Lesson:
-        return Lesson(batch, self.memory.sample(self.config.batch))
+        super().__init__(config, luck)
+        self.config = config
 
     def gradient(self, student: Student, lesson: Lesson) -> Tensor:
         if lesson.memories is None:
@@ -57,16 +49,6 @@ class Steady:
             new_P[own] -= tangent.pull(held(tangent, new_P, self.config.damping))
         old_P = student.recall(lesson.memories)
         return new_P.mul_(self.config.weight).add_(old_P, alpha=1 - self.config.weight)
-
-    def consolidate(self, student: Student, learned: Learned) -> None:
-        del student
-        self.memory.add(learned.rows, learned.group_N)
-
-    def state(self) -> Mapping[str, Tensor]:
-        return self.memory.state()
-
-    def load(self, state: Mapping[str, Tensor]) -> None:
-        self.memory.load(state)
 
 
 def held(tangent: Tangent, way_P: Tensor, damping: float) -> Tensor:

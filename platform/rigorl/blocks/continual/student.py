@@ -69,7 +69,7 @@ class Method(Protocol):
     """One way not to forget."""
 
     def lesson(self, batch: Any) -> Lesson:
-        """Return *batch* with the memories that it is learned with. Draws of luck happen here."""
+        """Return *batch* with the memories that it is learned with. Rows are drawn here."""
 
     def gradient(self, student: Student, lesson: Lesson) -> Tensor:
         """Return grad_P, which the optimiser is to follow from the present weights."""

@@ -14,6 +14,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from rigorl.blocks.layers import Net, forward
+
 
 class Part(NamedTuple):
     """One layer. Its weights lie before its biases, row by row, in the vector of all weights."""
@@ -39,6 +41,13 @@ def traced(
         back_BKH = (back_BKH @ weight_HD) * slope_BD[:, None]
         parts.append(Part(input_BD, back_BKH))
     return Tangent(parts[::-1], begin)
+
+
+def of_relu(net: Net, input_BD: Tensor, begin: int = 0) -> "Tangent":
+    """Return the tangent of a network of `blocks/layers.py`."""
+    inputs = forward(net, input_BD)[:-1]
+    slopes = [(hidden_BH > 0).float() for hidden_BH in inputs[1:]]
+    return traced([layer.weight_OI for layer in net], inputs, slopes, begin)
 
 
 class Tangent(NamedTuple):
