@@ -6,14 +6,17 @@ from typing import Any
 
 import numpy as np
 import pytest
-from numpy.typing import NDArray
 
+from helpers.heart import by_heart
 from rigorl import contract
 from rigorl.errors import SpecError
+from rigorl.lockstep import play
+from rigorl.outside.in_process import Alone
 from rigorl.spec import AgentSpec, Budget, TaskSpec
 from rigorl.tasks import examples
 from rigorl.tasks.envs import open_env, open_world, world_spec
 from rigorl.tasks.exam import examine, order
+from rigorl.trial import Bundle, Report, Trial
 
 BUDGET = Budget(steps=100, exam_every=100, exam_episodes=3)
 
@@ -26,21 +29,6 @@ def opened(**kwargs: Any) -> examples.Supervised:
     task = examples.opened(digits(**kwargs))
     assert task is not None
     return task
-
-
-class Knowing:
-    """Answers by heart."""
-
-    def __init__(self, known: examples.Examples) -> None:
-        self.known = {image.tobytes(): label for image, label in zip(*known, strict=True)}
-        self.seen = 0
-
-    def __call__(self, obs: NDArray[Any], /) -> NDArray[Any]:
-        self.seen += len(obs)
-        return np.array([self.known.get(image.tobytes(), -1) for image in obs])
-
-    def save(self, folder: Path) -> None:
-        raise NotImplementedError
 
 
 def test_what_is_held_out_is_never_learned_from() -> None:
@@ -82,17 +70,34 @@ def test_an_exam_is_all_that_was_held_out_and_its_score_the_share_of_right_answe
     task = examples.opened(examples.drawn(digits(classes=[3, 5]), 7))
     assert task is not None
     half = examples.Examples(task.held_out.input_ND[::2], task.held_out.label_N[::2])
-    for policy, score in ((Knowing(task.held_out), 1.0), (Knowing(task.examples), 0.0)):
+    for policy, score in ((by_heart(task.held_out), 1.0), (by_heart(task.examples), 0.0)):
         exam = order(digits(classes=[3, 5]), policy, BUDGET, seed=7)
         assert examine(exam).returns_EO.tolist() == [[score]]
         assert policy.seen == 0  # a copy was asked
-    exam = order(digits(classes=[3, 5]), Knowing(half), BUDGET, seed=7)
+    exam = order(digits(classes=[3, 5]), by_heart(half), BUDGET, seed=7)
     count = len(task.held_out.label_N)
     assert examine(exam).returns_EO.tolist() == [[pytest.approx(len(half.label_N) / count)]]
 
 
+def test_a_trial_learns_from_nothing_that_it_is_examined_on(tmp_path: Path) -> None:
+    """Who knows all examples of two tasks by heart knows no image of their exams."""
+    trial = Trial(
+        experiment="heart",
+        arm="heart",
+        phase="test",
+        agent=AgentSpec(name="helpers.heart"),
+        tasks=(digits(), TaskSpec(name="odd", env="rigorl/Digits-v0", kwargs={"classes": [1, 3]})),
+        budget=BUDGET,
+        seed=5,
+    )
+    played = list(play(Bundle(trials=(trial,)), Alone(), tmp_path))
+    reports = [event for event in played if isinstance(event, Report)]
+    assert len(reports) == 2
+    assert {score.returns for report in reports for score in report.scores} == {((0.0,),)}
+
+
 def test_an_episode_shows_an_image_to_learn_from_and_rewards_its_class() -> None:
-    known = Knowing(opened(classes=[0, 7], split=1).examples)
+    known = by_heart(opened(classes=[0, 7], split=1).examples)
     with closing(open_env(digits(classes=[0, 7], split=1))) as env:
         for seed in range(20):
             obs, _ = env.reset(seed=seed)
