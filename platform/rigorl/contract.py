@@ -23,6 +23,7 @@ PLAYING = (
     "seeds.py",
     "schedules.py",
     "alarms.py",
+    "ports.py",
     "alarming.py",
     "analysis/alarm.py",
     "searches/measure.py",

@@ -17,6 +17,7 @@ from rigorl import contract, crash, search
 from rigorl.checkpoint import Place
 from rigorl.contract import Crew, Progress
 from rigorl.errors import TrialFailed
+from rigorl.tasks import gauge
 from rigorl.tasks.exam import Result, examine, order
 from rigorl.tasks.world import Policy
 from rigorl.trial import Report, Score, Trial
@@ -100,11 +101,14 @@ class Examining:
 
     def _finish(self, paper: Paper) -> Report:
         """Return the report of *paper* with its scores. What fails, fails where it was taken."""
-        report, scores = paper.report, []
+        report, scores, told = paper.report, [], dict[str, float]()
         tasks = {task.name: task for task in self.trial.tasks}
         try:
             for score, answer in zip(report.scores, paper.answers, strict=True):
-                returns_EO, diverged = answer.result()
+                returns_EO, diverged, strain = answer.result()
+                if strain:
+                    borne = gauge.summary(strain)
+                    told |= {f"{n}/{score.task}/{score.policy}": x for n, x in borne.items()}
                 scores.append(replace(score, returns=tuple(map(tuple, returns_EO.tolist()))))
                 tally = self.place.exam_tally(score.task)
                 tally.add(tasks[score.task], len(returns_EO), diverged)
@@ -114,7 +118,7 @@ class Examining:
             self.papers.clear()  # what came after it is not told
             raise
         lost = sum(tally.diverged for tally in self.place.exam_tallies.values())
-        metrics = {**report.metrics, "diverged": report.metrics["diverged"] + lost}
+        metrics = {**report.metrics, **told, "diverged": report.metrics["diverged"] + lost}
         return replace(report, metrics=metrics, scores=tuple(scores))
 
     def save(self, folder: Path) -> None:

@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal
 from msgspec import Meta, Struct
 
 from rigorl.alarms import AlarmSpec
+from rigorl.ports import PortSpec
 from rigorl.resources import ExamSpec, Needs, PlacementSpec, needs
 from rigorl.schedules import SCHEDULE, Change, check
 from rigorl.searches import Search
@@ -65,6 +66,8 @@ class TaskSpec(Spec, frozen=True):
     kwargs: dict[str, Any] = {}
     physics: Physics = {}
     vary: Vary = {}
+    port: PortSpec | None = None
+    """Where it may be disturbed from outside, and how hard."""
     diverged: Annotated[float, Meta(ge=0, le=1)] = 0.01
     dataset: str | None = None
     random: float | Literal["measured"] | None = None

@@ -16,7 +16,7 @@ from gymnasium.vector import AutoresetMode, SyncVectorEnv
 from rigorl import seeds
 from rigorl.errors import SpecError, nearest
 from rigorl.spec import TaskSpec
-from rigorl.tasks import examples
+from rigorl.tasks import examples, port
 from rigorl.tasks.physics import alter, is_rejected
 from rigorl.tasks.robots.batched import BatchedMujoco
 from rigorl.tasks.robots.known import covers
@@ -26,6 +26,7 @@ from rigorl.tasks.world import DIVERGED, Envs, Policy, Tally, World, WorldSpec
 
 REFUSED = TypeError, ValueError, ArithmeticError, AssertionError, OSError, gym.error.Error
 """What environments raise when they are made with what does not suit them."""
+SHARED = "observation space", "action space", "size of a disturbance"
 
 
 def open_env(task: TaskSpec) -> gym.Env[Any, Any]:
@@ -232,24 +233,25 @@ def _made(obs: Any) -> str:
 
 def world_spec(tasks: Sequence[TaskSpec], num_envs: int) -> WorldSpec:
     """Open each of *tasks* for a moment, and return what an agent is told of them."""
-    spaces = []
+    seen: list[tuple[gym.Space[Any], gym.Space[Any], int]] = []
     for i, task in enumerate(tasks):
         try:
             with closing(open_env(task)) as env:
-                spaces.append((env.observation_space, env.action_space))
+                seen.append((env.observation_space, env.action_space, port.forces(task, env)))
             if task.dataset is not None:
                 _datasets().check(task.dataset)
         except SpecError as error:
             raise error.below(f"$.tasks[{i}]") from error
-        for kind, first, here in zip(("observation", "action"), spaces[0], spaces[i], strict=True):
+        for kind, first, here in zip(SHARED, seen[0], seen[i], strict=True):
             if here != first:
                 raise SpecError(
-                    f"tasks must share their {kind} space, but {tasks[0].name!r} has {first} "
+                    f"tasks must share their {kind}, but {tasks[0].name!r} has {first} "
                     f"and {task.name!r} has {here}; leave one of them to another experiment",
                     f"$.tasks[{i}]",
                 )
     known = all(map(examples.is_supervised, tasks))
-    return WorldSpec(*spaces[0], num_envs=num_envs, tasks=tuple(tasks), examples=known)
+    obs, action, forces = seen[0]
+    return WorldSpec(obs, action, num_envs, tuple(tasks), examples=known, forces=forces)
 
 
 def open_world(
@@ -264,13 +266,9 @@ def open_world(
     """Open all that an agent learns *task* from."""
     dataset = None if task.dataset is None else _datasets().load(task.dataset)
     supervised = examples.opened(task)
-    return World(
-        task,
-        open_envs(task, num_envs, seed, threads=threads, tally=tally),
-        dataset,
-        given,
-        None if supervised is None else supervised.examples,
-    )
+    envs = open_envs(task, num_envs, seed, threads=threads, tally=tally)
+    known = None if supervised is None else supervised.examples
+    return World(task, envs, dataset, given, known, port.opened(task, envs))
 
 
 def _datasets() -> Any:

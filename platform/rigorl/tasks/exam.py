@@ -1,6 +1,7 @@
 """Policy + task + seeds -> returns."""
 
 import copy
+import math
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
@@ -18,10 +19,12 @@ from rigorl.errors import TrialFailed
 from rigorl.seeds import integer
 from rigorl.spec import Budget, TaskSpec
 from rigorl.tasks import examples
+from rigorl.tasks import port as ports
 from rigorl.tasks.envs import open_batch, open_env
+from rigorl.tasks.gauge import Gauge, Strain
 from rigorl.tasks.robots.batched import BatchedMujoco
 from rigorl.tasks.watch import is_finite
-from rigorl.tasks.world import DIVERGED, Policy
+from rigorl.tasks.world import DIVERGED, Policy, Pusher
 
 CHUNK = 16
 """Episodes played side by side, and the rows of every batch that a policy sees in an exam,
@@ -48,10 +51,12 @@ class Result(NamedTuple):
     """`returns_EO` is the undiscounted sum of rewards, episode x objective.
 
     An episode in which the simulation diverged ended there, with what it had earned before.
+    `strain` is what came of the task's port, if it has one.
     """
 
     returns_EO: NDArray[np.float64]
     diverged: int
+    strain: tuple[Strain, ...] = ()
 
 
 def order(task: TaskSpec, policy: Policy, budget: Budget, seed: int) -> Exam:
@@ -83,6 +88,7 @@ def examine(exam: Exam) -> Result:
     return Result(
         np.concatenate([result.returns_EO for result in results]),
         sum(result.diverged for result in results),
+        tuple(strain for result in results for strain in result.strain),
     )
 
 
@@ -100,9 +106,12 @@ def _mark(policy: Policy, task: examples.Supervised) -> Result:
 def _play(exam: Exam, room: "Room", episodes: Sequence[int]) -> Result:
     policy, diverged, step = copy.deepcopy(exam.policy), 0, 0
     returns_EO: NDArray[np.float64] = np.zeros((len(episodes), 1))
-    obs = room.reset(episodes)
+    obs, gauge = room.reset(episodes), _gauge(exam, room, len(episodes))
     while room.running and step != exam.horizon:
-        actions = policy(_batch(room.space, obs))
+        rows = _batch(room.space, obs)
+        if gauge is not None:
+            gauge.push(policy, rows)
+        actions = policy(rows)
         if not is_finite(actions):
             raise TrialFailed(
                 f"actions must be finite, but are not at step {step + 1} of an exam on task "
@@ -112,7 +121,23 @@ def _play(exam: Exam, room: "Room", episodes: Sequence[int]) -> Result:
         obs = taken.obs
         returns_EO = returns_EO + taken.reward_EO
         diverged += taken.diverged
-    return Result(returns_EO, diverged)
+        if gauge is not None:
+            gauge.read(taken.reward_EO[:, 0], taken.terminated_E, taken.over_E)
+    return Result(returns_EO, diverged, gauge.strain if gauge else ())
+
+
+def _gauge(exam: Exam, room: "Room", count: int) -> Gauge | None:
+    """Return what reads the episodes of a task with a port; None where there is none."""
+    spec, port = exam.task.port, ports.opened(exam.task, room.envs)
+    if spec is None or port is None:
+        if isinstance(exam.policy, Pusher):
+            raise TrialFailed(
+                f"a policy must have a port to push, but task {exam.task.name!r} has none; give it "
+                "`port`"
+            )
+        return None
+    limit = min(room.envs.limit, math.inf if exam.horizon is None else exam.horizon)
+    return Gauge(spec, port, count, limit)
 
 
 def _batch(space: gym.Space[Any], obs: Sequence[Any]) -> Any:
@@ -126,12 +151,16 @@ class Taken(NamedTuple):
     obs: Sequence[Any]
     reward_EO: NDArray[np.float64]
     diverged: int
+    terminated_E: NDArray[np.bool_]
+    over_E: NDArray[np.bool_]
+    """Which are over by now, or were before."""
 
 
 class Room(Protocol):
     """Where episodes are played side by side until each has ended."""
 
     space: gym.Space[Any]
+    envs: Any
 
     @property
     def running(self) -> bool: ...
@@ -163,13 +192,17 @@ class OneByOne:
     def step(self, actions: Any) -> Taken:
         told, diverged = list(iterate(self._action_space, actions)), 0
         rewards: list[NDArray[np.float64]] = [np.zeros(1)] * len(self.envs)
+        terminated_E = np.zeros(len(self.envs), np.bool_)
         for i in tuple(self._running):
             self._obs[i], reward, terminated, truncated, info = self.envs[i].step(told[i])
             rewards[i] = np.atleast_1d(np.asarray(reward, dtype=np.float64))
             diverged += DIVERGED in info
+            terminated_E[i] = terminated
             if terminated or truncated:
                 self._running.remove(i)
-        return Taken(self._obs, np.stack(np.broadcast_arrays(*rewards)), diverged)
+        over_E = np.array([i not in self._running for i in range(len(self.envs))])
+        reward_EO = np.stack(np.broadcast_arrays(*rewards))
+        return Taken(self._obs, reward_EO, diverged, terminated_E, over_E)
 
 
 class Together:
@@ -193,7 +226,8 @@ class Together:
         )
         self._running_E &= ~(terminated_E | truncated_E)
         diverged = np.count_nonzero(info.get(DIVERGED, False))
-        return Taken(list(obs_ED), reward_E[:, None], int(diverged))
+        over_E = ~self._running_E
+        return Taken(list(obs_ED), reward_E[:, None], int(diverged), terminated_E, over_E)
 
 
 @contextmanager

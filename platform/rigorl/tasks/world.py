@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import gymnasium as gym
 from gymnasium.vector import VectorEnv
@@ -34,12 +34,34 @@ class Policy(Protocol):
         """Write what `load_policy(folder)` of the same module reads."""
 
 
+@runtime_checkable
+class Pusher(Policy, Protocol):
+    """A policy that disturbs the world it acts in."""
+
+    def push(self, obs: NDArray[Any], /) -> NDArray[Any]:
+        """Return force_EF for the step to come, asked before the action is."""
+
+
+class Port(Protocol):
+    """Where a batch of environments can be disturbed.
+
+    `size` numbers make a disturbance, whose norm is at most `limit`.
+    """
+
+    size: int
+    limit: float
+
+    def push(self, force_EF: NDArray[Any]) -> None:
+        """Let forces act throughout the next step, and no longer; a reset forgets them."""
+
+
 @dataclass(frozen=True)
 class WorldSpec:
     """What is known of a world before it is opened. All tasks of a trial share it.
 
     With `given`, policies of another trial come with it. `gpus` are what the trial may use,
     and `crew` the members of its crew, where that is known. `examples`: tasks consist of those.
+    `forces` are the numbers of a disturbance, 0 where there is no port.
     """
 
     observation: gym.Space[Any]
@@ -50,6 +72,7 @@ class WorldSpec:
     gpus: float = 0.0
     crew: int = 0
     examples: bool = False
+    forces: int = 0
 
 
 class Tally(Struct):
@@ -87,6 +110,7 @@ class World:
     dataset: Any = None
     given: Mapping[str, Policy] = field(default_factory=dict)
     examples: Examples | None = None
+    port: Port | None = None
 
     def close(self) -> None:
         """Close the environments."""

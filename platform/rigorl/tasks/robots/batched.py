@@ -69,7 +69,7 @@ class BatchedMujoco(VectorEnv[Array, NDArray[Any], NDArray[Any]]):
         self.single_action_space = env.action_space
         self.observation_space = batch_space(env.observation_space, num_envs)
         self.action_space = batch_space(env.action_space, num_envs)
-        self._limit = time_limit(env) or math.inf
+        self.models, self.limit = models, time_limit(env) or math.inf
         self._robot = ROBOTS[type(bare)](bare, models)
         self._simulations = Simulations(bare, models, variations, self._robot, threads)
         self.closed = False
@@ -127,6 +127,15 @@ class BatchedMujoco(VectorEnv[Array, NDArray[Any], NDArray[Any]]):
         """
         self._simulations.push(wrench_EB6)
 
+    @property
+    def datas(self) -> Sequence[mujoco.MjData]:
+        """The simulation of each environment."""
+        return self._simulations.datas
+
+    def turned(self, bodies: Sequence[int]) -> Array:
+        """Return turn_EN33: what turns a vector from the frame of each body to the world's."""
+        return self._simulations.turned(bodies)
+
     def step(self, actions: Any) -> Step:
         """Step all environments but those that rest.
 
@@ -150,7 +159,7 @@ class BatchedMujoco(VectorEnv[Array, NDArray[Any], NDArray[Any]]):
             lost_E = odd_E if lost_E is None else lost_E | odd_E
         self._rows_ER = now_ER
         self._elapsed_E += 1
-        obs_ED, late_E = self._robot.observe(now_ER), self._elapsed_E >= self._limit
+        obs_ED, late_E = self._robot.observe(now_ER), self._elapsed_E >= self.limit
         if lost_E is not None or self._resting or _any(late_E) or _any(judged.terminated_E):
             return self._settle(obs_ED, judged, late_E, lost_E)
         info: dict[str, Any] = dict(judged.info)

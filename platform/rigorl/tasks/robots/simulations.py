@@ -36,16 +36,16 @@ class Simulations:
         hear_warnings()
         self._heard = unstable_count()
         self._bare, self._models, self._variations = bare, models, variations
-        self._datas = [mujoco.MjData(model) for model in models]
+        self.datas = [mujoco.MjData(model) for model in models]
         # MuJoCo never moves the arrays of a simulation: these views are good for ever.
-        self._parts = [robot.parts(data) for data in self._datas]
+        self._parts = [robot.parts(data) for data in self.datas]
         self._flat_parts = [part for parts in self._parts for part in parts]
-        self._ctrls = [data.ctrl for data in self._datas]
-        self._pushes = [data.xfrc_applied for data in self._datas]
+        self._ctrls = [data.ctrl for data in self.datas]
+        self._pushes = [data.xfrc_applied for data in self.datas]
         self._pushed = False
         self._jobs = [
             _job(model, data, bare.frame_skip, robot)
-            for model, data in zip(models, self._datas, strict=True)
+            for model, data in zip(models, self.datas, strict=True)
         ]
         self._hands = Hands(min(threads, len(models)))
         self._luck: list[tuple[np.random.Generator | None, int | None]]
@@ -62,7 +62,7 @@ class Simulations:
         if self._variations:
             self._variations[i].draw(seed)
         own = vars(self._bare)
-        own["model"], own["data"] = self._models[i], self._datas[i]
+        own["model"], own["data"] = self._models[i], self.datas[i]
         own["_np_random"], own["_np_random_seed"] = self._luck[i]
         info: dict[str, Any] = self._bare.reset(seed=seed, options=options)[1]
         self._luck[i] = own["_np_random"], own["_np_random_seed"]
@@ -104,6 +104,14 @@ class Simulations:
             push_B6[:] = wrench_B6
         self._pushed = True
 
+    def turned(self, bodies: Sequence[int]) -> Array:
+        """Return turn_EN33 of *bodies*, as they stand now."""
+        turn_EN33 = np.empty((len(self.datas), len(bodies), 3, 3))
+        for turn_N33, model, data in zip(turn_EN33, self._models, self.datas, strict=True):
+            mujoco.mj_kinematics(model, data)  # a step leaves bodies where they were before it
+            turn_N33[:] = data.xmat[list(bodies)].reshape(-1, 3, 3)
+        return turn_EN33
+
     def lost(self, now_ER: Array, resting: Collection[int]) -> NDArray[np.bool_] | None:
         """Return which simulations diverged in the step that led to *now*; `None`: none did.
 
@@ -114,7 +122,7 @@ class Simulations:
         if heard == self._heard and np.vdot(now_ER, now_ER) < HUGE**2:
             return None
         self._heard = heard
-        pairs = zip(self._datas, now_ER, strict=True)
+        pairs = zip(self.datas, now_ER, strict=True)
         lost = [i not in resting and _is_lost(*pair) for i, pair in enumerate(pairs)]
         return np.array(lost) if any(lost) else None
 
