@@ -210,7 +210,7 @@ def test_a_reset_forgets_the_push() -> None:
 
 
 def derail(envs: BatchedMujoco, i: int, speed: float = 1e12) -> None:
-    envs._simulations._datas[i].qvel[1] = speed
+    envs._simulations.datas[i].qvel[1] = speed
 
 
 @pytest.mark.parametrize("speed", [1e12, np.nan])
@@ -278,7 +278,7 @@ def test_forces_beyond_reason_diverge() -> None:
 def test_a_place_that_mujoco_will_call_bad_is_not_shown() -> None:
     envs = ours(task("HalfCheetah", frame_skip=1), 2, autoreset_mode=DISABLED)
     before, _ = envs.reset(seed=0)
-    data = envs._simulations._datas[0]
+    data = envs._simulations.datas[0]
     data.qpos[0], data.qvel[0] = 1e10 - 1, 1e3
     obs_ED, *_, info = envs.step(np.zeros((2, 6)))
     assert not any(warning.number for warning in data.warning)

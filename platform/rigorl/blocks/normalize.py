@@ -78,9 +78,18 @@ class RewardScale:
     et al. 2020, "Implementation Matters", section 3).
     """
 
-    def __init__(self, discount: float, clip: float, *, on: bool) -> None:
+    def __init__(
+        self, discount: float, clip: float, *, on: bool, memory: int | None = None
+    ) -> None:
         self.moments, self.discount, self.clip, self.on = Moments(1), discount, clip, on
+        self.memory = memory
+        """Rewards, about so many of the latest, that it goes by; else by all."""
         self.sum_E = np.zeros(0)
+
+    @property
+    def unit(self) -> float:
+        """What a reward is divided by now."""
+        return float(np.sqrt(self.moments.var_D[0] + EPSILON)) if self.on else 1.0
 
     def begin(self, num_envs: int) -> None:
         """Forget the running sums: all environments were reset."""
@@ -91,6 +100,8 @@ class RewardScale:
             return reward_E
         self.sum_E = self.sum_E * self.discount + reward_E
         self.moments.update(self.sum_E[:, None])
+        if self.memory is not None:
+            self.moments.count = min(self.moments.count, self.memory)
         self.sum_E[done_E] = 0.0
         scaled_E = reward_E / np.sqrt(self.moments.var_D + EPSILON)
         return np.minimum(np.maximum(scaled_E, -self.clip), self.clip)

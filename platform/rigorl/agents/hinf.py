@@ -1,0 +1,300 @@
+"""H-infinity: an actor against a disturber, under a bound on cost per unit of force.
+
+After Long, Yu, Li, Wang, Lin, Pang 2024, "Learning H-Infinity Locomotion Control" (arXiv
+2404.14405), whose training code is not public. What its figure shows is marked *paper*, what we
+chose is marked *ours*.
+
+    s state, a action, d force, r reward, C = max(0, best - r) its cost (paper: never negative)
+    pi actor, mu disturber, V value of reward, Vc of cost, one body with two heads (paper)
+    m = |d| (paper), or |d|^2, which makes it classical: eta is then the square of the L2 gain
+    eta the cost that is admissible for each unit of m, lambda >= 0 the dual variable
+
+    slack_t = eta m_t - C_t + Vc(s_t) - gamma Vc(s_t+1)     (per step: dissipation, Vc stores)
+    pi     <- argmax  L_PPO(pi; A) + lambda L(pi; slack) / M
+    mu     <- argmax  L_PPO(mu; Ad),  Ad the advantage of C - kappa m
+    lambda <- clip(lambda - alpha (1 - sum C / (eta sum m)), 0, lambda_max)
+
+Ours: the surrogate L carries the importance ratio, or the actor would receive nothing of the
+constraint; slack is accumulated as advantages are (`slack_trace`; 0 is the form above); M, the
+mean of m, makes lambda a price in reward for each unit of gain, whatever the forces (`per_force:
+false` leaves it out); the two meet in some environments, and in the others, `nominal`, reward is
+earned under random forces or none (with 0 one rollout serves both, as in the figure); what Vc values is C - kappa m under the disturber, the energy that it can still
+extract (Willems 1972, available storage), or C alone (`storage: cost`). kappa is the best ratio of
+C to m so far (`pays: gain`; Dinkelbach 1967: a disturber that earns more than 0 beats it), or eta
+(`pays: eta`: both players share one Lagrangian), or 0 (`pays: cost`: as strong as is allowed).
+
+With `nominal: 1` there is no disturber, and it is PPO under random forces, or none. With `nominal:
+0`, `pays: cost` and a lambda of 0 for ever it is RARL (Pinto et al. 2017).
+
+Shapes: T steps of a rollout, E environments, B batch, D observation, A action, F force, 2 heads.
+"""
+
+import math
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, cast
+
+import msgspec
+import numpy as np
+import torch
+from gymnasium.spaces import Box, Discrete
+from msgspec import Meta, Struct
+from numpy.typing import NDArray
+
+from rigorl.blocks.duel import TINY, Field, Rollout, Terms, centred, evened, flat, of
+from rigorl.blocks.forces import Random
+from rigorl.blocks.game import Lesson, Players, Sizes, Turns
+from rigorl.blocks.greedy import GreedyPolicy, load_policy
+from rigorl.blocks.normalize import Moments, ObsScale, RewardScale
+from rigorl.blocks.rollout import gae
+from rigorl.blocks.storage import load_groups, save_groups
+from rigorl.contract import Crew, Progress, Span
+from rigorl.errors import SpecError
+from rigorl.seeds import integer
+from rigorl.tasks.world import Policy, World, WorldSpec
+
+__all__ = ["Config", "HInf", "load_policy", "make"]
+
+Array = NDArray[Any]
+Count = Annotated[int, Meta(gt=0)]
+Positive = Annotated[float, Meta(gt=0)]
+Coefficient = Annotated[float, Meta(ge=0)]
+Unit = Annotated[float, Meta(ge=0, le=1)]
+KAPPA_LR = 0.2
+
+
+class Config(Struct, frozen=True, forbid_unknown_fields=True):
+    eta: Positive = 0.05
+    """Admissible cost for each unit of m, in reward per newton (or newton squared)."""
+    norm: Literal["plain", "squared"] = "plain"
+    nominal: Unit = 0.5
+    """Share of the environments in which there is no disturber."""
+    random: Random = Random()
+    """Forces in those."""
+    pays: Literal["gain", "eta", "cost"] = "eta"
+    storage: Literal["available", "cost"] = "available"
+    slack_trace: Unit = 0.95
+    per_force: bool = True
+    lambda_init: Coefficient = 0.0
+    lambda_lr: Coefficient = 0.1
+    """alpha, for each rollout; 0 leaves lambda what it is."""
+    lambda_max: Positive = 10.0
+    fall_cost: Coefficient | None = None
+    """Of an episode that ends by itself; `best` for ever after, discounted, if left out."""
+    warm_up: Unit = 0.1
+    """Share of a task's steps without any force..."""
+    ramp: Unit = 0.4
+    """...and of those after it, in which forces grow to the limit."""
+    age_weights: bool = False
+    """Whether a step counts discount^age, with its age in its episode, as theory has it."""
+    # What follows without a word is as in `ppo`.
+    lr: Positive = 3e-4
+    lr_schedule: Literal["constant", "linear"] = "constant"
+    """Of all three rates: with `linear` they are 0 at the end of a task."""
+    n_steps: Count = 2_048
+    minibatch: Annotated[int, Meta(ge=2)] = 64
+    epochs: Count = 10
+    discount: Annotated[float, Meta(ge=0, lt=1)] = 0.99
+    gae_lambda: Unit = 0.95
+    clip: Positive = 0.2
+    entropy_coef: Coefficient = 0.0
+    value_coef: Coefficient = 0.5
+    max_grad_norm: Positive = 0.5
+    adam_eps: Positive = 1e-5
+    hidden: tuple[Count, ...] = (64, 64)
+    value_hidden: tuple[Count, ...] = (64, 64)
+    log_std_init: float = 0.0
+    log_std_final: float | None = None
+    """It is not learned, but goes there while forces grow, and stays, where this is given."""
+    push_hidden: tuple[Count, ...] = (64, 64)
+    """Of the disturber, as are these."""
+    push_lr: Positive = 3e-4
+    push_log_std_init: float = -1.0
+    """Of what is squashed: tanh of its norm is the share of the limit."""
+    push_log_std_final: float | None = None
+    push_entropy_coef: Coefficient = 0.0
+    normalize_obs: bool = True
+    normalize_reward: bool = True
+    obs_clip: Positive = 10.0
+    reward_clip: Positive = 10.0
+    reward_memory: Count | None = None
+    """Steps, about so many of the latest, by which rewards are scaled; all if left out."""
+
+
+def make(config: Config, world: WorldSpec, seed: int) -> "HInf":
+    spaces = world.observation, world.action
+    if not isinstance(spaces[0], Box) or not isinstance(spaces[1], Box | Discrete):
+        raise SpecError(
+            "hinf must see a Box and act in a Box or a Discrete space, but the spaces are "
+            f"{spaces[0]} and {spaces[1]}; choose a task with such spaces"
+        )
+    if not world.forces:
+        raise SpecError(
+            "hinf must have something to be disturbed by, but the tasks have no port; give each "
+            "a `port`, or take agent ppo"
+        )
+    games = round((1 - config.nominal) * world.num_envs)
+    if 0 < config.nominal < 1 and not 0 < games < world.num_envs:
+        raise SpecError(
+            f"nominal must leave environments to both, but of {world.num_envs} it takes "
+            f"{world.num_envs - games}; raise budget.num_envs, or write 0 or 1",
+            "$.config.nominal",
+        )
+    return HInf(config, world, games, seed)
+
+
+class HInf:
+    def __init__(self, config: Config, world: WorldSpec, games: int, seed: int) -> None:
+        self.config, self.games = config, games
+        born, self.luck, self.order = (
+            torch.Generator().manual_seed(integer(seed, name))
+            for name in ("weights", "luck", "order")
+        )
+        n_obs, action = math.prod(world.observation.shape or ()), cast("Any", world.action)
+        nets = config.hidden, config.push_hidden, config.value_hidden
+        sizes = Sizes(n_obs, world.forces, *nets, config.log_std_init, config.push_log_std_init)
+        self.players = Players(action, sizes, config.adam_eps, born)
+        self.obs_scale = ObsScale(n_obs, config.obs_clip, on=config.normalize_obs)
+        self.reward_scale = RewardScale(
+            config.discount,
+            config.reward_clip,
+            on=config.normalize_reward,
+            memory=config.reward_memory,
+        )
+        self.lambda_, self.kappa = config.lambda_init, config.eta
+
+    def learn(self, world: World, crew: Crew, span: Span) -> Iterator[Progress]:
+        del crew
+        config, count, step = self.config, world.envs.num_envs, span.start
+        field = Field(world, self.obs_scale, self.reward_scale)
+        while step < span.stop:
+            self._explore(step / span.stop)
+            level = self._level(step / span.stop)
+            left = 1 - step / span.stop if config.lr_schedule == "linear" else 1.0
+            n_steps = min(config.n_steps, math.ceil((span.stop - step) / count))
+            counts = config.discount, config.fall_cost, config.age_weights
+            terms = Terms(self.games, level, config.random, *counts)
+            rollout = field.play(self.players, terms, n_steps, self.luck)
+            step = min(step + n_steps * count, span.stop)
+            told = {"force_level": level, **self._bargain(rollout, level, left)}
+            turns = self._judged(rollout, field.obs_ED)
+            for lost, last in self.players.learn(turns, self._lesson(level, left), self.order):
+                metrics = lost._asdict()
+                if last:
+                    metrics |= told | self.players.assess(turns) | field.episodes.summary()
+                yield Progress(step, self.players.updates, metrics, safe=last)
+
+    def _explore(self, share: float) -> None:
+        """Set the deviations that are not learned, after this *share* of a task."""
+        config = self.config
+        way = min(1.0, share / max(config.warm_up + config.ramp, TINY))
+        own = config.log_std_init, config.log_std_final
+        theirs = config.push_log_std_init, config.push_log_std_final
+        self.players.explore(*(b if b is None else a + way * (b - a) for a, b in (own, theirs)))
+
+    def _level(self, share: float) -> float:
+        """Return the forces that there may be then, in limits."""
+        config, late = self.config, share - self.config.warm_up
+        if late < 0 or config.ramp == 0:
+            return float(late >= 0)
+        return min(1.0, late / config.ramp)
+
+    def _lesson(self, level: float, left: float) -> Lesson:
+        config = self.config
+        push_lr = config.push_lr * left if self.games and level else None
+        rates = config.lr * left, push_lr, config.max_grad_norm
+        coefs = config.entropy_coef, config.push_entropy_coef
+        return Lesson(config.minibatch, config.epochs, config.clip, *rates, *coefs)
+
+    def _m(self, rollout: Rollout) -> Array:
+        m_TE: Array = rollout.norm_TE ** {"plain": 1, "squared": 2}[self.config.norm]
+        return m_TE
+
+    def _bargain(self, rollout: Rollout, level: float, left: float) -> dict[str, float]:
+        """Move lambda and kappa by what this rollout, which both players made, has shown."""
+        config, theirs = self.config, np.s_[:, : self.games]
+        weight_TE = rollout.weight_TE[theirs]
+        force = float((weight_TE * self._m(rollout)[theirs]).sum())
+        if not force:  # nobody was pushed
+            return {"lambda": self.lambda_}
+        ratio = float((weight_TE * rollout.cost_TE[theirs]).sum()) / force
+        slack = 1 - ratio / config.eta
+        self.kappa += KAPPA_LR * (ratio - self.kappa)
+        if level == 1:  # where costs are not due to forces alone, small ones would look expensive
+            moved = self.lambda_ - config.lambda_lr * left * slack
+            self.lambda_ = min(max(moved, 0.0), config.lambda_max)
+        return {
+            "lambda": self.lambda_,
+            "slack": slack,
+            "ratio": ratio,
+            "infeasible": float(slack < 0 and self.lambda_ == config.lambda_max),
+        }
+
+    def _judged(self, rollout: Rollout, last_ED: Array) -> Turns:
+        """Return *rollout*, which led to *last_ED*, as both players are to learn from it."""
+        config, players, done_TE = self.config, self.players, rollout.done_TE
+        obs_BD, push_BF = flat(rollout.obs_TED), flat(rollout.push_TEF)
+        action = flat(rollout.action_TE)
+        value_TE2 = np.reshape(players.values(obs_BD), rollout.after_TE2.shape)
+        next_TE2 = np.concatenate([value_TE2[1:], players.values(last_ED)[None]])
+        next_TE2 = np.where(done_TE[..., None], rollout.after_TE2, next_TE2)
+
+        def gained(paid_TE: Array, head: int, trace: float) -> Array:
+            values = value_TE2[..., head], next_TE2[..., head]
+            return gae(paid_TE, *values, done_TE, discount=config.discount, trace=trace)
+
+        unit, m_TE = self.reward_scale.unit, self._m(rollout)
+        kappa = {"gain": self.kappa, "eta": config.eta, "cost": 0.0}[config.pays]
+        cost_TE, owed_TE = rollout.cost_TE / unit, kappa * m_TE / unit
+        available = config.storage == "available"
+        stored_TE = cost_TE - owed_TE * available
+        reward_TE = gained(rollout.reward_TE, 0, config.gae_lambda)
+        stored_gain_TE = gained(stored_TE, 1, config.gae_lambda)
+        slack_TE = -gained(stored_TE, 1, config.slack_trace)
+        push_TE = stored_gain_TE - owed_TE * (not available)
+
+        plays_E = np.arange(len(last_ED)) < self.games
+        earns_E = ~plays_E | plays_E.all()
+        count_TE = rollout.weight_TE / rollout.weight_TE.mean()
+        mean_m = float(of(m_TE, count_TE, plays_E).mean()) if config.per_force else 1.0
+        price = self.lambda_ / mean_m if mean_m else 0.0
+        earned_TE = centred(reward_TE, count_TE, earns_E)
+        spared_TE = centred(slack_TE, count_TE, plays_E)
+        heads_TE2 = np.stack([reward_TE, stored_gain_TE], 2) + value_TE2
+        weight_TE2 = np.stack([count_TE * earns_E, count_TE * plays_E], 2) * config.value_coef
+        return Turns(
+            obs_BD,
+            action,
+            players.acts.judge(obs_BD, action)[0],
+            evened(earned_TE + price * spared_TE),
+            push_BF,
+            players.pushes.judge(obs_BD, push_BF)[0],
+            evened(centred(push_TE, count_TE, plays_E)),
+            flat(heads_TE2.astype(np.float32)),
+            flat(weight_TE2.astype(np.float32)),
+        )
+
+    def policies(self) -> Mapping[str, Policy]:
+        return {"hinf": GreedyPolicy(self.players.actor, self.obs_scale)}
+
+    def save(self, folder: Path) -> None:
+        luck = {"luck": self.luck.get_state(), "order": self.order.get_state()}
+        moments = {name: part.state() for name, part in self._moments().items()}
+        groups = {**self.players.state(), **moments, "generators": luck}
+        save_groups(groups, folder / "hinf.safetensors")
+        kept = {"updates": self.players.updates, "lambda": self.lambda_, "kappa": self.kappa}
+        (folder / "hinf.json").write_bytes(msgspec.json.encode(kept))
+
+    def load(self, folder: Path) -> None:
+        groups = load_groups(folder / "hinf.safetensors")
+        self.players.load(groups)
+        for name, part in self._moments().items():
+            part.load(groups[name])
+        self.luck.set_state(groups["generators"]["luck"])
+        self.order.set_state(groups["generators"]["order"])
+        kept = msgspec.json.decode((folder / "hinf.json").read_bytes())
+        self.players.updates = kept["updates"]
+        self.lambda_, self.kappa = kept["lambda"], kept["kappa"]
+
+    def _moments(self) -> dict[str, Moments]:
+        return {"obs": self.obs_scale.moments, "reward": self.reward_scale.moments}
