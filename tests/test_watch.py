@@ -95,7 +95,7 @@ def test_a_simulation_that_comes_apart_ends_its_episode(engine: Any) -> None:
     first = envs.reset()[0]
     bare: Any = envs.unwrapped
     if engine == "auto":
-        bare._simulations._datas[1].qvel[0] = 1e11
+        bare._simulations.datas[1].qvel[0] = 1e11
     else:
         bare.envs[1].unwrapped.data.qvel[0] = 1e11
     _, rewards, terminated, truncated, info = envs.step(np.zeros((2, 3), np.float32))
