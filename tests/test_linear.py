@@ -123,7 +123,7 @@ def test_noise_goes_on_beyond_what_is_drawn_at_once() -> None:
 def test_how_long_one_rests_changes_no_luck() -> None:
     spec = task(SCALAR, noise=0.5, start=1.0, steps=2)
     lives = []
-    for rest in (0, 5):
+    for rest in (0, AHEAD):
         envs = batch(spec, 2, DISABLED)
         envs.reset(seed=0)
         for _ in range(2 + rest):

@@ -166,6 +166,18 @@ def test_a_narrow_peak_is_found() -> None:
     assert grid.max() > 1e5
 
 
+@pytest.mark.parametrize("seed", [12834, 5791, 2260])
+def test_a_peak_is_found_where_no_pole_points_to(seed: int) -> None:
+    """The best first look is on the slope of a lower one."""
+    rng = np.random.default_rng(seed)
+    A = rng.normal(size=(6, 6))
+    A *= rng.uniform(0.3, 0.9) / radius(A)
+    D, C = rng.normal(size=(6, 1)), rng.normal(size=(1, 6))
+    of, still = system(A, D, D, C.T @ C, 1), np.zeros((1, 6))
+    grid = np.sqrt(squares(closed(of, still), np.linspace(0, np.pi, 20001)).max())
+    assert l2_gain(*of, still) == pytest.approx(grid, rel=1e-5)
+
+
 @given(seeds)
 @settings(max_examples=25, deadline=None)
 def test_no_grid_exceeds_the_gain_and_a_fine_one_comes_near(seed: int) -> None:
@@ -209,6 +221,15 @@ def test_what_is_attainable(seed: int) -> None:
         assert least * (1 - 1e-6) <= l2_gain(*of, solution.K) <= least * over * (1 + 1e-9)
     assert least <= l2_gain(*of, lqr_of(of)) * (1 + 1e-6)
     np.testing.assert_allclose(solution.K, lqr_of(of), atol=1e-6)  # far above, it is the LQR
+
+
+@pytest.mark.parametrize("seed", [250, 273, 283])
+def test_units_may_be_far_apart(seed: int) -> None:
+    of = drawn(seed)
+    of = of._replace(Q=1e-4 * of.Q, R=1e3 * of.R)
+    least = attainable(*of)
+    for over in (1 + 1e-6, 1.01, 10, 1e4):
+        assert hinf_riccati(*of, least * over) is not None
 
 
 @given(seeds)
