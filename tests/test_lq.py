@@ -166,7 +166,7 @@ def test_a_narrow_peak_is_found() -> None:
     assert grid.max() > 1e5
 
 
-@pytest.mark.parametrize("seed", [12834, 5791, 2260])
+@pytest.mark.parametrize("seed", [12834, 5791, 9266])
 def test_a_peak_is_found_where_no_pole_points_to(seed: int) -> None:
     """The best first look is on the slope of a lower one."""
     rng = np.random.default_rng(seed)
