@@ -27,10 +27,10 @@ gym.register("rigorl/LinearQuadratic-v0", ENTRY)
 class LinearQuadratic(gym.Env[Array, Array]):
     """One system. It begins at a normal state of deviation *start*, and *noise* is that of w.
 
-    An episode is truncated after so many *steps*, or when a number of the state leaves *bound*
-    (the policy may be one that the loop is unstable with): it never ends of its own, so nobody
-    gains by ending it. States are told in float64, as MuJoCo's are: what is learned is compared
-    with what is exact. Actions have no bounds.
+    An episode is truncated after so many *steps*. No number of a state goes beyond *bound*: there
+    it stays and pays, for with a newborn policy the loop may be unstable, and to end the episode
+    would spare it what is to come. States are told in float64, as MuJoCo's are: what is learned is
+    compared with what is exact. Actions have no bounds.
     """
 
     metadata: dict[str, Any] = {"render_modes": []}  # noqa: RUF012

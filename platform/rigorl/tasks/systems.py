@@ -189,10 +189,10 @@ class Systems(VectorEnv[Array, NDArray[Any], NDArray[Any]]):
         with np.errstate(over="ignore", invalid="ignore"):
             x_EN, reward_E = self._law(before_EN, u_EM, w_EF)
             lost_E = ~np.isfinite(x_EN.sum(1) + reward_E)
-            far_E = np.abs(x_EN).max(1) > self._bound
+        np.clip(x_EN, -self._bound, self._bound, out=x_EN)
         self._elapsed_E += 1
         self._push_EF[:] = 0.0
-        truncated_E: Mask = far_E | lost_E | (self._elapsed_E >= self.limit)
+        truncated_E: Mask = lost_E | (self._elapsed_E >= self.limit)
         terminated_E = np.zeros(self.num_envs, np.bool_)
         self._x_EN, info = x_EN, {}
         if self._rests or truncated_E.any():
