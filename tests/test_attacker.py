@@ -60,6 +60,14 @@ def test_a_force_is_a_share_of_the_limit_and_of_a_small_one_too() -> None:
             assert far.shape == (16, 1)
 
 
+def test_in_learning_too() -> None:
+    world, envs = scalar.world(8, Holds(0.9))
+    agent = attacker.make(changed(SMALL, strengths=(0.25,)), scalar.spec(8), 1)
+    list(agent.learn(world, Alone(), Span(0, 0, 320)))
+    assert 0 < np.abs(envs.pushed).max() <= 0.25
+    assert np.allclose(np.abs(envs.pushed)[20:, :4], agent.attacks[0]._norm_TE)
+
+
 def test_one_attacker_knows_how_strong_it_is() -> None:
     """What it does at half the strength is not half of what it does at full strength."""
     found: dict[str, Any] = dict(learned(SMALL, 1_600).policies())
@@ -85,11 +93,9 @@ def test_the_victim_acts_once_on_all_and_is_pushed_by_all() -> None:
 def test_strengths_are_drawn_when_episodes_begin() -> None:
     world, _ = scalar.world(8, Holds(0.9))
     agent = attacker.make(SMALL, scalar.spec(8), 1)
-    seen = []
-    for progress in agent.learn(world, Alone(), Span(0, 0, 8 * 1_000)):
-        if progress.safe:
-            seen.append(np.concatenate([attack.level_E for attack in agent.attacks]))
-    levels_NE = np.array(seen)  # a row each twenty steps; episodes last a hundred
+    rounds = (p for p in agent.learn(world, Alone(), Span(0, 0, 8 * 1_000)) if p.safe)
+    levels_NE = np.array([[attack.level_E for attack in agent.attacks] for _ in rounds])
+    levels_NE = levels_NE.reshape(-1, 8)  # a row each twenty steps; episodes last a hundred
     assert (levels_NE[:4] == levels_NE[0]).all()
     assert (levels_NE[4] != levels_NE[0]).any()
     assert set(levels_NE.flat) == {0, 1, 2, 3}

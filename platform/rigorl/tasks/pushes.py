@@ -60,7 +60,9 @@ def parse(text: str) -> Disturbance | None:
         found = _parsed(text)
     except ValueError:
         return None
-    return found if found is not None and name(found) == text else None
+    if found is None or not 0 < found.strength <= 1 or name(found) != text:
+        return None
+    return found
 
 
 def _parsed(text: str) -> Disturbance | None:
