@@ -15,7 +15,7 @@ from helpers.sieges import ARMS, FRESH, TASK, report, rows, siege, trials
 from rigorl import report as pages
 from rigorl.analysis.borne import Borne, borne, measured, response, worst
 from rigorl.analysis.robust import Robustness
-from rigorl.analysis.verdict import Verdict, judge
+from rigorl.analysis.verdict import Verdict
 from rigorl.tasks.pushes import Attack, Push, Sinus
 
 SHARES = st.floats(0.01, 0.99)
@@ -159,7 +159,7 @@ def test_a_seed_without_its_attack_leaves_an_arm_untold() -> None:
     reports = {t.id: [report(t, rows(t))] for t in trials(spec)}
     missing = next(t for t in trials(spec) if t.arm == "fresh-a" and t.seed == 1)
     del reports[missing.id]
-    found = judge(spec, {arm: {} for arm in spec.arms}, trials(spec), reports, {})
+    found = sieges.judged(spec, reports)
     alone = found.arms["a"].robust["half"]
     assert alone.by == ("grid-a",)
     assert alone.measures["auc"].mean.point is None
@@ -184,7 +184,7 @@ def test_of_a_sequence_the_attack_at_the_end_of_a_tasks_own_stage_counts() -> No
         here: Any = FRESH if t.arm.startswith("fresh") else rows(t)
         later: Any = stale if t.arm.startswith("fresh") else rows(t)
         reports[t.id] = [report(t, here), report(t, later, stage=1)]
-    found = judge(spec, {arm: {} for arm in spec.arms}, trials(spec), reports, {})
+    found = sieges.judged(spec, reports)
     robust = found.arms["b"].robust
     assert robust["half"].measures["auc"].mean.point == pytest.approx(0.8)
     assert robust["other"].measures["nominal"].mean.point == pytest.approx(99)
@@ -204,7 +204,7 @@ def broken(config: dict[str, Any], **told: float) -> Verdict:
     for t in trials(spec):
         mine = told if t.arm == "a" and t.seed != 1 else {}
         reports[t.id] = [report(t, rows(t), **mine)]
-    return judge(spec, {arm: {} for arm in spec.arms}, trials(spec), reports, {})
+    return sieges.judged(spec, reports)
 
 
 def test_a_bound_that_was_not_kept_is_told_plainly() -> None:

@@ -1,6 +1,6 @@
 """A study of two arms that others attack, with made-up reports: what they come to is known."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from conftest import TINY, tiny
@@ -84,6 +84,9 @@ def report(trial: Trial, told: Mapping[str, Row], stage: int = 0, **metrics: flo
     )
 
 
-def verdict(spec: Experiment, without: str = "") -> Verdict:
-    reports = {t.id: [report(t, rows(t))] for t in trials(spec) if t.arm != without}
+def judged(spec: Experiment, reports: Mapping[str, Sequence[Report]]) -> Verdict:
     return judge(spec, {arm: {} for arm in spec.arms}, trials(spec), reports, {})
+
+
+def verdict(spec: Experiment) -> Verdict:
+    return judged(spec, {t.id: [report(t, rows(t))] for t in trials(spec)})
