@@ -1,6 +1,7 @@
 """Disturbers that learn to push where it hurts."""
 
 import copy
+import pickle
 from pathlib import Path
 from typing import Any
 
@@ -135,11 +136,28 @@ def test_who_pays_for_force_earns_the_cost_less_its_price() -> None:
 def test_its_policies_are_kept_with_their_victims(tmp_path: Path) -> None:
     found = learned(SMALL, 160).policies()
     contract.save_policies(found, tmp_path / "kept")
-    for name, policy in contract.load_policies(tmp_path / "kept").items():
+    loaded = contract.load_policies(tmp_path / "kept")
+    assert loaded.keys() == found.keys()
+    for name, policy in loaded.items():
         before: Any = found[name]
         assert np.array_equal(policy(X), before(X))
         if isinstance(policy, Pusher):
+            sent = pickle.loads(pickle.dumps(policy))  # noqa: S301  as to a crew
             assert np.array_equal(policy.push(X), before.push(X))
+            assert np.array_equal(sent.push(X), before.push(X))
+
+
+def test_what_is_learned_later_does_not_reach_a_policy() -> None:
+    world, _ = scalar.world(8, Holds(0.9))
+    agent = attacker.make(SMALL, scalar.spec(8), 1)
+    learner = agent.learn(world, Alone(), Span(0, 0, 640))
+    next(learner)
+    early: Any = agent.policies()["attack-0@1.00"]
+    before = early.push(X)
+    list(learner)
+    late: Any = agent.policies()["attack-0@1.00"]
+    assert np.array_equal(early.push(X), before)
+    assert not np.allclose(late.push(X), before)
 
 
 def test_a_robot_is_pushed_in_exams_as_hard_as_the_name_says() -> None:

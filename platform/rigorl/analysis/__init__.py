@@ -8,6 +8,10 @@ lessons.py     all that over seeds, against a noise floor
 curves.py      the reports of a trial as arrays; final scores of an arm as a matrix
 scale.py       what counts as 0 and 1 on each task
 seeds.py       what luck adds to the score of whoever was best on the seeds it was chosen by
+borne.py       what policies bore when they were pushed
+robust.py      what arms come to under attack
+bound.py       whether a bound on gain was kept
+mishaps.py     what befell trials that did not finish
 evidence.py    what a verdict rests on
 verdict.py     the whole statistical argument, in one function
 
