@@ -16,12 +16,12 @@ chose is marked *ours*.
 
 Ours: the surrogate L carries the importance ratio, or the actor would receive nothing of the
 constraint; slack is accumulated as advantages are (`slack_trace`; 0 is the form above); M, the
-mean of m, makes lambda a price in reward for each unit of gain, whatever the forces (`per_force:
-false` leaves it out); the two meet in some environments, and in the others, `nominal`, reward is
-earned under random forces or none (with 0 one rollout serves both, as in the figure); what Vc values is C - kappa m under the disturber, the energy that it can still
-extract (Willems 1972, available storage), or C alone (`storage: cost`). kappa is the best ratio of
-C to m so far (`pays: gain`; Dinkelbach 1967: a disturber that earns more than 0 beats it), or eta
-(`pays: eta`: both players share one Lagrangian), or 0 (`pays: cost`: as strong as is allowed).
+mean of m, makes lambda a price in reward for a unit of gain, whatever the forces (`per_force`);
+the two meet in some environments, and in the others, `nominal`, reward is earned under random
+forces or none (with 0 one rollout serves both, as in the figure). Vc values C - kappa m under the
+disturber, what it can still extract (Willems 1972, available storage), or C (`storage: cost`).
+kappa is the ratio of C to m lately (`pays: gain`; who earns more than 0 then has a higher one:
+Dinkelbach 1967), or eta (both players share one Lagrangian), or 0 (`cost`: as strong as allowed).
 
 With `nominal: 1` there is no disturber, and it is PPO under random forces, or none. With `nominal:
 0`, `pays: cost` and a lambda of 0 for ever it is RARL (Pinto et al. 2017).

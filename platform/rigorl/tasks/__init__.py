@@ -4,6 +4,8 @@ world.py    what an agent learns from, and what it is told beforehand
 physics.py  the `physics:` of a task, applied to an open environment
 variation.py  the `vary:` of a task: physics drawn anew for each episode
 robots/     ten of Gymnasium's robots, stepped as a batch
+linear.py   linear systems with quadratic cost
+systems.py  the same, stepped as a batch
 watch.py    what is believed of an environment, and what ends a trial
 envs.py     TaskSpec -> environments, world specs and worlds
 exam.py     policy + task + seeds -> returns
