@@ -2,6 +2,8 @@
 
 import copy
 import pickle
+from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +22,7 @@ from rigorl.errors import SpecError, TrialFailed
 from rigorl.outside.in_process import Alone
 from rigorl.ports import PortSpec
 from rigorl.spec import TaskSpec
-from rigorl.tasks.envs import world_spec
+from rigorl.tasks.envs import open_world, world_spec
 from rigorl.tasks.exam import Exam, examine
 from rigorl.tasks.world import Pusher
 
@@ -44,6 +46,37 @@ def test_it_finds_the_worst_ratio_of_a_linear_system_and_never_beats_it(pays: An
     )  # fmt: skip
     found = learned(config, 16_000).policies()["attack-0@1.00"]
     assert 0.92 * worst < scalar.ratio(found) < worst * 1.001
+
+
+def test_it_finds_the_frequency_that_hurts_most() -> None:
+    """A double integrator held by the LQ regulator answers most to a period of 56 steps."""
+    world_, gain = {"start": 0.1, "steps": 400}, 0.523082
+    numbers = {"A": [[1, 0.1], [0, 1]], "Q": [[1, 0], [0, 0.1]], "R": 0.1}
+    numbers |= {name: [[0.005], [0.1]] for name in ("B", "D")}
+    task = TaskSpec(
+        name="lq", env="rigorl/LinearQuadratic-v0", kwargs={**numbers, **world_},
+        port=PortSpec(limit=1.0),
+    )  # fmt: skip
+    config = Config(
+        attackers=1, strengths=(1.0,), pays="gain", norm="squared", n_steps=200, lr=3e-3,
+        lr_schedule="linear", epochs=5, minibatch=256, hidden=(32, 32),
+    )  # fmt: skip
+    with closing(open_world(task, 16, 0, {"regulator": Regulator()})) as world:
+        spec = replace(world_spec([task], 16), given=True)
+        agent = attacker.make(config, spec, 0)
+        list(agent.learn(world, Alone(), Span(0, 0, 80_000)))
+    calm = changed(task, kwargs={**task.kwargs, "start": 0.01, "steps": 1_000})
+    told = examine(Exam(calm, agent.policies()["attack-0@1.00"], (0, 1, 2))).strain
+    for one in told:
+        assert 0.95 * gain**2 < one.cost / one.energy < 1.002 * gain**2
+
+
+class Regulator:
+    def __call__(self, obs: Any) -> Any:
+        return -obs @ np.array([[2.76235], [2.50754]])
+
+    def save(self, folder: Path) -> None:
+        raise NotImplementedError
 
 
 def test_a_force_is_a_share_of_the_limit_and_of_a_small_one_too() -> None:

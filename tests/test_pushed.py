@@ -227,3 +227,34 @@ def test_a_grid_of_nothing_is_refused(changes: dict[str, Any]) -> None:
         pushed.make(changed(Config(), **changes), scalar.spec(1), 0)
     with pytest.raises(ValueError, match="durations must differ"):
         Config(durations=(3, 3))
+
+
+# A linear system, whose response to every frequency is known
+
+
+def test_the_response_to_a_sine_is_that_of_the_closed_loop() -> None:
+    A, B = np.array([[1, 0.1], [0, 1]]), np.array([[0.005], [0.1]])
+    K, Q, R = np.array([[2.76235, 2.50754]]), np.diag([1, 0.1]), 0.1
+    numbers = {"A": A.tolist(), "B": B.tolist(), "D": B.tolist(), "Q": Q.tolist(), "R": R}
+    task = TaskSpec(
+        name="lq", env="rigorl/LinearQuadratic-v0", kwargs={**numbers, "steps": 3_000},
+        port=PortSpec(limit=1.0),
+    )  # fmt: skip
+
+    class Linear(Holds):
+        def __call__(self, obs: Any) -> Any:
+            return -obs @ K.T
+
+    config = Config(strengths=(0.5,), durations=(), sinus=(8, 56))  # 56: where it is largest
+    found = pushed.make(config, replaced(world_spec([task], 1), given=True), 0)
+    found.given, found.limit = {"linear": Linear(0)}, 1.0
+    worst = 0.523082  # the gain, from its Riccati equation
+    for period in config.sinus:
+        (strain,) = examine(
+            Exam(task, found.policies()[f"sinus:system:0.50:000:{period}"], (0,))
+        ).strain
+        loop = np.exp(2j * np.pi / period) * np.eye(2) - A + B @ K
+        seen = np.concatenate([np.sqrt(Q), -np.sqrt(R) * K]) @ np.linalg.solve(loop, B)
+        response = math.sqrt(strain.cost / strain.energy)
+        assert response == pytest.approx(float(np.linalg.norm(seen)), rel=0.01)
+    assert response == pytest.approx(worst, rel=0.01)
