@@ -8,6 +8,10 @@ lessons.py     all that over seeds, against a noise floor
 curves.py      the reports of a trial as arrays; final scores of an arm as a matrix
 scale.py       what counts as 0 and 1 on each task
 seeds.py       what luck adds to the score of whoever was best on the seeds it was chosen by
+borne.py       what policies bore when they were pushed
+robust.py      what arms come to under attack
+bound.py       whether a bound on gain was kept
+mishaps.py     what befell trials that did not finish
 lq.py          linear systems with quadratic cost: gains, games and costs, exactly
 lq_optimum.py  the least cost of such a system whose gain is bounded
 lq_problem.py  the same, as a descent sees it

@@ -9,6 +9,7 @@ systems.py  the same, stepped as a batch
 watch.py    what is believed of an environment, and what ends a trial
 envs.py     TaskSpec -> environments, world specs and worlds
 exam.py     policy + task + seeds -> returns
+pushes.py   what policies are called that push, and read back from their names
 examples.py  tasks of labelled examples: what is learned from, what is held out
 digits.py   handwritten digits, by classes and rotated
 pool.py     EnvPool's environments as ours; the only file that needs envpool
