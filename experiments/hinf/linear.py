@@ -1,0 +1,198 @@
+"""Play what H-infinity learns of linear systems, and hold it to what is exact.
+
+    python experiments/hinf/linear.py [--home runs/linear] [--drawn 5] [--seeds 0 1 2 3 4]
+
+K is read off each final policy, u = -K x, by asking it; gain, cost and the least cost under the
+bound follow from it exactly (`rigorl.analysis.lq`). Systems are drawn one after another by
+generators of the seeds 0, 1, 2..., with two to six states in turn; those are left out whose LQR's
+gain lies within a tenth of the least that there is, for there is nothing to bound there.
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from itertools import count
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rigorl import contract, plan
+from rigorl.analysis import lq
+from rigorl.analysis.lq_optimum import constrained
+from rigorl.outside import yaml_file
+from rigorl.outside.journal import at_home
+from rigorl.spec import Experiment
+
+HERE = Path(__file__).parent
+SIZES = ((2, 1, 1), (3, 1, 1), (3, 2, 2), (4, 2, 2), (5, 2, 1), (6, 3, 2))
+"""States, inputs, forces of what is drawn."""
+BETWEEN, ROOM, USUAL = 0.4, 1.1, 0.15
+Matrix = NDArray[np.float64]
+
+
+class Learned(NamedTuple):
+    """What one trial learned: K, its gain and cost, lambda, and the worst ratio found of it."""
+
+    K: Matrix
+    gain: float
+    cost: float
+    price: float
+    ratio: float | None
+
+
+def drawn(luck: int) -> lq.System | None:
+    """Return a system in units in which the LQR's states and actions deviate by `USUAL`."""
+    of = lq.random_system(np.random.default_rng(luck), *SIZES[luck % len(SIZES)])
+    K = lq.lqr(of.A, of.B, of.Q, of.R)
+    if lq.l2_gain(*of, K) < ROOM * lq.attainable(*of):
+        return None
+    X = lq.summed((of.A - of.B @ K).T, of.D @ of.D.T)
+    x_N, u_M = (np.sqrt(np.diag(S)) / USUAL for S in (X, K @ X @ K.T))
+    N, M = np.diag(x_N), np.diag(u_M)
+    A = np.linalg.solve(N, of.A @ N)
+    B, D = (np.linalg.solve(N, S) for S in (of.B @ M, of.D))
+    return lq.system(A, B, D, N @ of.Q @ N, M @ of.R @ M)
+
+
+def bound(of: lq.System) -> float:
+    """Return a bound on the gain's square, between the least one and the LQR's."""
+    least, usual = lq.attainable(*of), lq.l2_gain(*of, lq.lqr(of.A, of.B, of.Q, of.R))
+    return (least + BETWEEN * (usual - least)) ** 2
+
+
+def settings(luck: int, of: lq.System, discount: float) -> list[str]:
+    """Return what makes drawn_lq.yaml the study of *of*."""
+    root = discount**0.5
+    kwargs = {name: (getattr(of, name) / root).tolist() for name in "ABD"}
+    kwargs |= {name: getattr(of, name).tolist() for name in "QR"} | {"steps": 300, "bound": 2}
+    return [
+        f"name=drawn-lq-{luck}",
+        f"tasks.0.kwargs={json.dumps(kwargs)}",
+        f"arms.hinf.agent.config.eta={bound(of)}",
+    ]
+
+
+def play(file: str, changes: Sequence[str], home: Path) -> Experiment:
+    command = [sys.executable, "-m", "rigorl", "run", str(HERE / file), "--home", str(home)]
+    sets = [word for change in changes for word in ("--set", change)]
+    subprocess.run([*command, "--mlflow", "none", *sets], check=True, stdout=sys.stderr)
+    return yaml_file.read(HERE / file, list(changes))
+
+
+def undiscounted(spec: Experiment, arm: str) -> lq.System:
+    """Return the system whose undiscounted problem the learner of *arm* solves."""
+    kwargs, root = spec.tasks[0].kwargs, spec.arms[arm].agent.config["discount"] ** 0.5
+    A, B, D = (root * np.atleast_2d(kwargs[name]) for name in "ABD")
+    return lq.system(A, B, D, kwargs["Q"], kwargs["R"])
+
+
+def learned(spec: Experiment, arm: str, home: Path) -> list[Learned]:
+    """Return what each test seed of *arm* learned."""
+    of, journal = undiscounted(spec, arm), at_home(home)
+    trials = plan.trials(spec, arm, "test", {}, spec.seeds.test)
+    attacks = attacked(spec, arm, journal)
+    found = []
+    for trial, ratio in zip(trials, attacks, strict=True):
+        K = asked(home / "trials" / trial.id / "policies", len(of.A))
+        price = journal.reports([trial.id])[trial.id][-1].metrics.get("lambda", 0.0)
+        found.append(Learned(K, lq.l2_gain(*of, K), lq.h2_cost(*of, K), price, ratio))
+    journal.close()
+    return found
+
+
+def attacked(spec: Experiment, arm: str, journal: Any) -> list[float | None]:
+    """Return the worst ratio of cost to energy that fresh attackers found, seed by seed."""
+    mine = [name for name, other in spec.arms.items() if other.after == arm]
+    if not mine:
+        return [None] * len(spec.seeds.test)
+    trials = plan.trials(spec, mine[0], "test", {}, spec.seeds.test)
+    task, ratios = spec.tasks[0].name, []
+    for trial in trials:
+        said = journal.reports([trial.id])[trial.id][-1].metrics
+        names = [name for name in said if name.startswith(f"cost/{task}/attack-")]
+        ratios.append(max(said[name] / said[name.replace("cost", "energy", 1)] for name in names))
+    return ratios
+
+
+def asked(folder: Path, states: int) -> Matrix:
+    """Return K of the policy in *folder*: u = -K x + what it does at rest."""
+    (policy,) = contract.load_policies(folder).values()
+    eye_NN = np.eye(states)
+    action_NM = policy(np.concatenate([eye_NN, -eye_NN])).astype(np.float64)
+    K: Matrix = -(action_NM[:states] - action_NM[states:]).T / 2
+    return K
+
+
+def row(name: str, arm: str, of: lq.System, eta: float | None, found: list[Learned]) -> str:
+    gains_S, costs_S = (np.array([getattr(one, key) for one in found]) for key in ("gain", "cost"))
+    limit, price, least = "", "", lq.h2_cost(*of, lq.lqr(of.A, of.B, of.Q, of.R))
+    if eta is not None:
+        limit = f"{eta**0.5:.4g} ({percent(gains_S / eta**0.5)})"
+        try:
+            K, exact = constrained(*of, eta)
+            least, price = (
+                lq.h2_cost(*of, K),
+                f"{spread([one.price for one in found])} ({exact:.3g})",
+            )
+        except ValueError:
+            price = f"{spread([one.price for one in found])} (no bound)"
+    shares = [one.ratio / one.gain**2 for one in found if one.ratio is not None]
+    worst = f"{percent(np.array(shares), of=0)}" if shares else ""
+    cells = (name, arm, spread(gains_S), limit, percent(costs_S / least), price, worst)
+    return "| " + " | ".join(cells) + " |"
+
+
+def spread(values: Sequence[float] | NDArray[Any]) -> str:
+    low, middle, high = np.quantile(values, [0, 0.5, 1])
+    return f"{middle:.4g} [{low:.4g}, {high:.4g}]"
+
+
+def percent(values_S: NDArray[Any], of: float = 1.0) -> str:
+    low, middle, high = 100 * (np.quantile(values_S, [0, 0.5, 1]) - of)
+    sign = "+" if of else ""
+    return f"{middle:{sign}.1f} % [{low:{sign}.1f}, {high:{sign}.1f}]"
+
+
+def studies(arguments: argparse.Namespace) -> Iterator[tuple[str, str, list[str]]]:
+    """Yield the studies: a name, a file and what is set there."""
+    seeds = [f"seeds.test={arguments.seeds}"]
+    yield "scalar", "scalar_lq.yaml", seeds
+    yield "mass", "double_integrator.yaml", seeds
+    left = arguments.drawn
+    for luck in count():
+        if not left:
+            return
+        of = drawn(luck)
+        if of is not None:
+            left -= 1
+            size = " x ".join(map(str, SIZES[luck % len(SIZES)]))
+            yield f"drawn {luck} ({size})", "drawn_lq.yaml", [*settings(luck, of, 0.99), *seeds]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--home", type=Path, default=Path("runs/linear"))
+    parser.add_argument("--drawn", type=int, default=5)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4])
+    arguments = parser.parse_args()
+    print(
+        "| system | arm | gain | bound (off by) | cost above the least | lambda (exact) | worst |"
+    )
+    print("| --- | --- | --- | --- | --- | --- | --- |")
+    for name, file, changes in studies(arguments):
+        spec = play(file, changes, arguments.home)
+        for arm, what in spec.arms.items():
+            if what.after is None:
+                config = what.agent.config
+                free = config.get("nominal") == 1 or config.get("pays") == "cost"
+                found = learned(spec, arm, arguments.home)
+                eta = None if free else config["eta"]
+                print(row(name, arm, undiscounted(spec, arm), eta, found), flush=True)
+
+
+if __name__ == "__main__":
+    main()
