@@ -330,3 +330,13 @@ def test_the_disturber_is_a_distribution_over_forces_that_sees_the_state() -> No
     assert isinstance(self.players.disturber, GaussianActor)
     obs_BD = np.random.default_rng(0).normal(size=(2, 4)).astype(np.float32)
     assert not np.allclose(*self.players.pushes.mean(obs_BD).copy())
+
+
+def test_an_odd_actor_does_the_opposite_of_the_opposite(world: World) -> None:
+    for odd in (True, False):
+        self = agent(odd=odd, normalize_obs=False)
+        told(self, world)
+        (policy,) = self.policies().values()
+        obs_BD = np.random.default_rng(0).normal(size=(16, 4))
+        same = np.allclose(policy(obs_BD), -policy(-obs_BD), atol=1e-6)
+        assert same == odd

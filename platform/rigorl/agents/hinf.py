@@ -86,7 +86,7 @@ class Config(Struct, frozen=True, forbid_unknown_fields=True):
     ramp: Unit = 0.4
     """...and of those after it, in which forces grow to the limit."""
     age_weights: bool = False
-    """Whether a step counts discount^age, with its age in its episode, as theory has it."""
+    """Whether a step counts discount^age (in its episode), as theory has it."""
     # What follows without a word is as in `ppo`.
     lr: Positive = 3e-4
     lr_schedule: Literal["constant", "linear"] = "constant"
@@ -102,10 +102,12 @@ class Config(Struct, frozen=True, forbid_unknown_fields=True):
     max_grad_norm: Positive = 0.5
     adam_eps: Positive = 1e-5
     hidden: tuple[Count, ...] = (64, 64)
+    odd: bool = False
+    """Whether the actor has no biases: then it does the opposite where all is the opposite."""
     value_hidden: tuple[Count, ...] = (64, 64)
     log_std_init: float = 0.0
     log_std_final: float | None = None
-    """It is not learned, but goes there while forces grow, and stays, where this is given."""
+    """Given, it is not learned: it goes there while forces grow, and stays."""
     push_hidden: tuple[Count, ...] = (64, 64)
     """Of the disturber, as are these."""
     push_lr: Positive = 3e-4
@@ -153,14 +155,10 @@ class HInf:
         n_obs, action = math.prod(world.observation.shape or ()), cast("Any", world.action)
         nets = config.hidden, config.push_hidden, config.value_hidden
         sizes = Sizes(n_obs, world.forces, *nets, config.log_std_init, config.push_log_std_init)
-        self.players = Players(action, sizes, config.adam_eps, born)
+        self.players = Players(action, sizes, config.adam_eps, born, odd=config.odd)
         self.obs_scale = ObsScale(n_obs, config.obs_clip, on=config.normalize_obs)
-        self.reward_scale = RewardScale(
-            config.discount,
-            config.reward_clip,
-            on=config.normalize_reward,
-            memory=config.reward_memory,
-        )
+        scale: Any = {"on": config.normalize_reward, "memory": config.reward_memory}
+        self.reward_scale = RewardScale(config.discount, config.reward_clip, **scale)
         self.lambda_, self.kappa = config.lambda_init, config.eta
 
     def learn(self, world: World, crew: Crew, span: Span) -> Iterator[Progress]:
@@ -207,8 +205,7 @@ class HInf:
         return Lesson(config.minibatch, config.epochs, config.clip, *rates, *coefs)
 
     def _m(self, rollout: Rollout) -> Array:
-        m_TE: Array = rollout.norm_TE ** {"plain": 1, "squared": 2}[self.config.norm]
-        return m_TE
+        return cast("Array", rollout.norm_TE ** {"plain": 1, "squared": 2}[self.config.norm])
 
     def _bargain(self, rollout: Rollout, level: float) -> dict[str, float]:
         """Move lambda and kappa by what this rollout, which both players made, has shown."""
@@ -233,8 +230,8 @@ class HInf:
     def _judged(self, rollout: Rollout, last_ED: Array) -> Turns:
         """Return *rollout*, which led to *last_ED*, as both players are to learn from it."""
         config, players, done_TE = self.config, self.players, rollout.done_TE
-        obs_BD, push_BF = flat(rollout.obs_TED), flat(rollout.push_TEF)
-        action = flat(rollout.action_TE)
+        rows = rollout.obs_TED, rollout.action_TE, rollout.push_TEF
+        obs_BD, action, push_BF = (flat(row) for row in rows)
         value_TE2 = np.reshape(players.values(obs_BD), rollout.after_TE2.shape)
         next_TE2 = np.concatenate([value_TE2[1:], players.values(last_ED)[None]])
         next_TE2 = np.where(done_TE[..., None], rollout.after_TE2, next_TE2)

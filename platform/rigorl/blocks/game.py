@@ -14,10 +14,10 @@ import numpy as np
 import torch
 from gymnasium.spaces import Box, Discrete
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from rigorl.blocks.actor_critic import divergence
-from rigorl.blocks.actors import GaussianActor, make_actor
+from rigorl.blocks.actors import GaussianActor, head, make_actor
 from rigorl.blocks.adam import Adam, flatten
 from rigorl.blocks.dense import Dense
 from rigorl.blocks.nets import mlp
@@ -84,7 +84,13 @@ class Players:
     """The two, their critic, and what moves them."""
 
     def __init__(
-        self, space: Box | Discrete[Any], sizes: Sizes, adam_eps: float, born: torch.Generator
+        self,
+        space: Box | Discrete[Any],
+        sizes: Sizes,
+        adam_eps: float,
+        born: torch.Generator,
+        *,
+        odd: bool = False,
     ) -> None:
         n_obs, forces, *_, log_std, push_log_std = sizes
         self.actor = make_actor(space, n_obs, sizes.actor, born, log_std)
@@ -103,6 +109,9 @@ class Players:
             self.acts = Softmax(self.actor.logits)
         self.pushes, self.critic = Normal(self.disturber), Dense(critic)
         self.updates = 0
+        biases = [layer.bias.grad for layer in head(self.actor) if isinstance(layer, nn.Linear)]
+        self._still = [grad for grad in biases if grad is not None] if odd else []
+        """Gradients of what is 0 and stays so: an odd actor's biases."""
 
     def values(self, obs_BD: Array) -> Array:
         """Return value_B2."""
@@ -136,6 +145,8 @@ class Players:
         obs_BD, clip = turns.obs_BD, lesson.clip
         told = turns.action, turns.log_prob_B, turns.advantage_B
         actor, entropy = follow(self.acts, obs_BD, *told, clip, lesson.entropy_coef)
+        for grad in self._still:
+            grad.zero_()
         told = turns.push_BF, turns.push_log_prob_B, turns.push_advantage_B
         disturber, push_entropy = follow(self.pushes, obs_BD, *told, clip, lesson.push_entropy_coef)
         error_B2 = np.subtract(self.critic(obs_BD), turns.return_B2)
@@ -166,7 +177,7 @@ class Players:
 
 
 def follow(
-    head: Normal | Softmax,
+    player: Normal | Softmax,
     obs_BD: Array,
     action: Array,
     log_prob_B: Array,
@@ -178,9 +189,9 @@ def follow(
     loss - entropy_coef * entropy (Schulman et al. 2017, equation 7).
     """
     size = len(log_prob_B)
-    now_B, entropy = head.judge(obs_BD, action)
+    now_B, entropy = player.judge(obs_BD, action)
     ratio_B = np.exp(now_B - log_prob_B)
     clipped_B = np.minimum(np.maximum(ratio_B, 1 - clip), 1 + clip) * advantage_B
     gain_B = ratio_B * advantage_B
-    head.backward(obs_BD, np.multiply(gain_B, gain_B <= clipped_B) * (-1 / size), entropy_coef)
+    player.backward(obs_BD, np.multiply(gain_B, gain_B <= clipped_B) * (-1 / size), entropy_coef)
     return -float(np.add.reduce(np.minimum(gain_B, clipped_B))) / size, entropy
