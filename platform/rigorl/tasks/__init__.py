@@ -2,6 +2,7 @@
 
 world.py    what an agent learns from, and what it is told beforehand
 physics.py  the `physics:` of a task, applied to an open environment
+own.py      the `robot:` of a task: a model of one's own in one of Gymnasium's robots
 variation.py  the `vary:` of a task: physics drawn anew for each episode
 robots/     ten of Gymnasium's robots, stepped as a batch
 watch.py    what is believed of an environment, and what ends a trial
