@@ -27,6 +27,12 @@ WALK = TaskSpec(
     robot=ROBOT.read_text(),
     kwargs={"main_body": "torso", "healthy_z_range": [0.18, 0.6], "max_episode_steps": 30},
 )
+CART = """
+<mujoco>
+  <worldbody><body><joint name="slide" type="slide"/><geom size="0.1"/></body></worldbody>
+  <actuator><motor joint="slide" ctrlrange="-1 1"/></actuator>
+</mujoco>
+"""
 SPEC = """
 name: a
 question: Is this a question?
@@ -120,7 +126,8 @@ def test_trials_of_another_model_are_others() -> None:
             '<mujoco><asset><texture type="cube" fileup="u.png"/></asset></mujoco>',
             "its `texture` is read from u.png",
         ),
-        (model('<body><geom size="0.1"/></body>'), "must have what Ant-v5 looks for"),
+        (model('<body><joint/><geom size="0.1"/></body>'), "has 0 actuators and 1 degrees"),
+        (CART, "must have what Ant-v5 looks for, but: index 1 is out of bounds"),
     ],
 )
 def test_a_model_that_cannot_be_played_is_refused(robot: str, law: str) -> None:

@@ -8,6 +8,7 @@ robots/     ten of Gymnasium's robots, stepped as a batch
 watch.py    what is believed of an environment, and what ends a trial
 envs.py     TaskSpec -> environments, world specs and worlds
 exam.py     policy + task + seeds -> returns
+seen.py     an episode of an exam, step by step, for who looks on
 examples.py  tasks of labelled examples: what is learned from, what is held out
 digits.py   handwritten digits, by classes and rotated
 pool.py     EnvPool's environments as ours; the only file that needs envpool

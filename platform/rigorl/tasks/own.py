@@ -117,10 +117,16 @@ def _check(text: str) -> None:
                 AT,
             )
     try:
-        mujoco.MjModel.from_xml_string(text)
+        model = mujoco.MjModel.from_xml_string(text)
     except ValueError as error:
         law = f"a robot must be one that MuJoCo takes, but it says: {_line(error)}; mend it"
         raise SpecError(law, AT) from error
+    if not (model.nu and model.nv):
+        raise SpecError(
+            f"a robot must be able to act, but it has {model.nu} actuators and {model.nv} degrees "
+            "of freedom; give it joints, and motors for them",
+            AT,
+        )
 
 
 def _line(error: BaseException) -> str:
