@@ -26,6 +26,8 @@ WIDTH, HEIGHT, STRIP = 320, 240, 32
 FPS = 25
 """Pictures a second, at most."""
 RED = (0.85, 0.1, 0.1, 1.0)
+THICK = 0.04
+"""Of an arrow, as a share of the longest one."""
 COLOURS = 96
 TRACK = "track"
 """The camera of a model that follows it, as Gymnasium's have one."""
@@ -72,14 +74,20 @@ class Camera:
             pen.text((4, HEIGHT - STRIP + 2 + 14 * i), line, "black", self._font)
         return page
 
-    def _arrow(self, start_3: NDArray[Any], way_3: NDArray[Any]) -> None:
-        if np.linalg.norm(way_3) < 1e-3 * self._reach or self._scene.ngeom >= self._scene.maxgeom:
+    def _arrow(self, aim_3: NDArray[Any], way_3: NDArray[Any]) -> None:
+        """Draw an arrow that is *way* long and touches what it pushes, on its way to *aim*."""
+        length = float(np.linalg.norm(way_3))
+        if length < 1e-3 * self._reach or self._scene.ngeom >= self._scene.maxgeom:
             return
-        geom = self._scene.geoms[self._scene.ngeom]
+        far_3 = aim_3 - way_3 * (3 * self._reach / length)
+        hit, model, data = np.full(1, -1, np.int32), self._model, self._data
+        away = mujoco.mj_ray(model, data, far_3, way_3 / length, None, 0, -1, hit, None)
+        tip_3 = far_3 + way_3 * (away / length) if away >= 0 else aim_3
+        geom, kind = self._scene.geoms[self._scene.ngeom], mujoco.mjtGeom.mjGEOM_ARROW
         none, flat = np.zeros(3), np.eye(3).flatten()
-        kind = mujoco.mjtGeom.mjGEOM_ARROW
         mujoco.mjv_initGeom(geom, kind, none, none, flat, np.array(RED, np.float32))
-        mujoco.mjv_connector(geom, kind, 0.04 * self._reach, start_3, start_3 + way_3)
+        # MuJoCo draws an arrow over the first half of what it connects.
+        mujoco.mjv_connector(geom, kind, THICK * self._reach, tip_3 - way_3, tip_3 + way_3)
         self._scene.ngeom += 1
 
     def close(self) -> None:
@@ -102,7 +110,7 @@ def _view(model: mujoco.MjModel, data: mujoco.MjData) -> tuple[mujoco.MjvCamera,
         camera.type, camera.trackbodyid = mujoco.mjtCamera.mjCAMERA_TRACKING, root
         camera.distance, camera.azimuth, camera.elevation = 4 * size, 90, -20
         camera.lookat[:] = data.subtree_com[root]
-    return camera, 1.2 * size
+    return camera, size
 
 
 @contextmanager
