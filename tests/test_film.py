@@ -75,9 +75,12 @@ def test_forces_are_seen_where_they_act() -> None:
     assert still.force == 0
 
 
-def test_what_is_no_robot_is_not_filmed() -> None:
-    task = TaskSpec(name="cart", env="CartPole-v1")
-    with pytest.raises(SpecError, match=r"must be of a robot in MuJoCo, but task 'cart' is CartPo"):
+@pytest.mark.parametrize("env", ["CartPole-v1", "rigorl/LinearQuadratic-v0"])
+def test_what_is_no_robot_is_not_filmed(env: str) -> None:
+    one = [[0.5]]
+    kwargs: dict[str, Any] = dict.fromkeys("ABDQR", one) if "rigorl" in env else {}
+    task = TaskSpec(name="cart", env=env, kwargs=kwargs)
+    with pytest.raises(SpecError, match=f"must be of a robot in MuJoCo, but task 'cart' is {env}"):
         next(look_on(Exam(task, Lean(0, 0, 1), (0,)), 0))
 
 
@@ -96,6 +99,8 @@ def test_of_attackers_one_is_filmed_that_may_do_its_worst() -> None:
     known = policies("attack-0@0.25", "attack-0@1.00", "attack-1@1.00", "nominal", "a")
     assert filming._named(None, known) == "attack-0@1.00"
     assert filming._named(None, policies("sac", "ppo")) == "ppo"
+    ways = policies("nominal", "push:torso:0.50:000:10", "push:torso:0.75:090:10")
+    assert filming._named(None, ways) == "push:torso:0.75:090:10"
     assert filming._named("nominal", known) == "nominal"
     with pytest.raises(SpecError, match="'nominl' was not; did you mean 'nominal'"):
         filming._named("nominl", known)

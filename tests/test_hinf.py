@@ -67,12 +67,12 @@ def made(reward: float, cost: float, norm: float, games: int = 2) -> Rollout:
 def test_the_ratio_is_of_cost_to_force_so_weak_forces_do_not_satisfy_it() -> None:
     for norm in (0.1, 5.0):
         self = agent(eta=0.5, lambda_lr=0.1)
-        said = self._bargain(made(0.0, cost=norm, norm=norm), 1.0, 1.0)
+        said = self._bargain(made(0.0, cost=norm, norm=norm), 1.0)
         assert said["ratio"] == pytest.approx(1.0)
         assert said["slack"] == pytest.approx(-1.0)
         assert self.lambda_ == pytest.approx(0.1)
     squared = agent(eta=0.5, norm="squared")
-    assert squared._bargain(made(0.0, 4.0, 4.0), 1.0, 1.0)["ratio"] == pytest.approx(0.25)
+    assert squared._bargain(made(0.0, 4.0, 4.0), 1.0)["ratio"] == pytest.approx(0.25)
 
 
 # 2. The actor receives the constraint's gradient.
@@ -129,7 +129,7 @@ def test_violated_it_rises_satisfied_it_falls_and_never_below_0(
     cost: float, before: float, after: float
 ) -> None:
     self = agent(eta=1.0, lambda_init=before, lambda_lr=0.1)
-    self._bargain(made(0.0, cost, 1.0), 1.0, 1.0)
+    self._bargain(made(0.0, cost, 1.0), 1.0)
     assert self.lambda_ == pytest.approx(after)
 
 

@@ -15,14 +15,13 @@ from rigorl.outside import film, yaml_file
 from rigorl.outside.journal import SqlJournal
 from rigorl.spec import Experiment, TaskSpec
 from rigorl.stories import told
+from rigorl.tasks import pushes
 from rigorl.tasks.exam import order
 from rigorl.tasks.seen import look_on
 from rigorl.tasks.world import Policy
 from rigorl.trial import Trial
 
 DONE = 0
-HARDEST = re.compile(r"attack-\d+@1\.00$")
-"""What a fresh attacker's policies are called where it may push as hard as the port allows."""
 log = logging.getLogger("rigorl")
 
 
@@ -154,15 +153,20 @@ def _seed(args: argparse.Namespace, spec: Experiment) -> int:
 
 
 def _named(asked: str | None, policies: Mapping[str, Policy]) -> str:
-    """Return which of *policies* is filmed: of attackers one that may do its worst."""
+    """Return which of *policies* is filmed: of those that push one that may do its worst."""
     if asked is None:
-        return min(policies, key=lambda name: (HARDEST.match(name) is None, name))
+        return min(policies, key=lambda name: (-_strength(name), name))
     if asked not in policies:
         raise SpecError(
             f"--policy must be one that was examined, but {asked!r} was not"
             + nearest(asked, policies)
         )
     return asked
+
+
+def _strength(policy: str) -> float:
+    disturbance = pushes.parse(policy)
+    return disturbance.strength if disturbance else 0.0
 
 
 def _reported(scene: Scene, journal: SqlJournal) -> float | None:

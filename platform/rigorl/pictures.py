@@ -8,7 +8,9 @@ import plotly.graph_objects as go
 
 from rigorl import plan
 from rigorl.analysis.curves import Curve
+from rigorl.analysis.robust import is_attack
 from rigorl.analysis.verdict import Verdict
+from rigorl.figures import robust
 from rigorl.figures.candidates import candidate_curves
 from rigorl.figures.curves import learning_curves
 from rigorl.figures.gaps import switches
@@ -19,6 +21,7 @@ from rigorl.figures.winners import tuned_versus_test, winners
 from rigorl.outside.frames import frame
 from rigorl.outside.journal import SqlJournal
 from rigorl.spec import Experiment
+from rigorl.trial import Report, Trial
 
 
 class Picture(NamedTuple):
@@ -31,7 +34,8 @@ class Picture(NamedTuple):
 
 def pictures(spec: Experiment, verdict: Verdict, journal: SqlJournal) -> list[Picture]:
     """Return all there is to be seen so far."""
-    return [*_tests(spec, verdict, journal), *_searches(spec, verdict, journal)]
+    parts = (_tests, _attacks, _searches)
+    return [picture for part in parts for picture in part(spec, verdict, journal)]
 
 
 def fragments(shown: Sequence[Picture]) -> list[str]:
@@ -57,19 +61,44 @@ def files(spec: Experiment, shown: Sequence[Picture], journal: SqlJournal) -> di
 
 def _tests(spec: Experiment, verdict: Verdict, journal: SqlJournal) -> Iterator[Picture]:
     """Yield the learning curves of the test trials, as far as they were played."""
-    chosen = {name: arm.config for name, arm in verdict.arms.items() if arm.config is not None}
-    ours = [t for arm in chosen for t in plan.trials(spec, arm, "test", chosen, spec.seeds.test)]
-    reports = journal.reports({trial.id for trial in ours})
-    curves: dict[str, list[Curve]] = {}
-    for trial in ours:
-        if trial.id in reports:
-            curves.setdefault(trial.arm, []).append(Curve.of(trial, reports[trial.id]))
+    curves = {
+        arm: [Curve.of(trial, reports) for trial, reports in told]
+        for arm, told in _told(spec, verdict, journal).items()
+        if not is_attack(spec, arm)  # what pushed policies earn is told under attack
+    }
     if curves:
         several = len(spec.tasks) > 1
         yield Picture("tests", learning_curves(spec, curves), _GAPS if several else "")
         closely = switches(spec, curves) if several else None
         if closely is not None:
             yield Picture("switches", closely)
+
+
+def _attacks(spec: Experiment, verdict: Verdict, journal: SqlJournal) -> Iterator[Picture]:
+    """Yield what arms come to under attack, and what a bound on their gain cost them."""
+    told = _told(spec, verdict, journal)
+    prices = robust.prices(spec, {a: [reports for _, reports in one] for a, one in told.items()})
+    for name, figure, words in (
+        ("strengths", robust.strengths(spec, verdict), _WORST),
+        ("directions", robust.directions(spec, verdict), _AROUND),
+        ("prices", prices, _PRICES),
+    ):
+        if figure is not None:
+            yield Picture(name, figure, words)
+
+
+def _told(
+    spec: Experiment, verdict: Verdict, journal: SqlJournal
+) -> dict[str, list[tuple[Trial, Sequence[Report]]]]:
+    """Return, by arm, the test trials that have been played, and what they said so far."""
+    chosen = {name: arm.config for name, arm in verdict.arms.items() if arm.config is not None}
+    ours = [t for arm in chosen for t in plan.trials(spec, arm, "test", chosen, spec.seeds.test)]
+    reports = journal.reports({trial.id for trial in ours})
+    found: dict[str, list[tuple[Trial, Sequence[Report]]]] = {}
+    for trial in ours:
+        if trial.id in reports:
+            found.setdefault(trial.arm, []).append((trial, reports[trial.id]))
+    return found
 
 
 def _searches(spec: Experiment, verdict: Verdict, journal: SqlJournal) -> Iterator[Picture]:
@@ -108,4 +137,16 @@ _GAP = (
 _SHARES = (
     "PED-ANOVA: in which dimensions the best candidates differ from all that finished. fANOVA: how "
     "much of what a forest learned of their values is the main effect of each."
+)
+_WORST = (
+    "Of several attackers the one that costs most counts, at each share of the limit by itself; 0 "
+    "is the policy alone. Bands reach from the lowest to the highest seed."
+)
+_AROUND = (
+    "At the greatest strength, the worst over bodies and durations, as a mean over seeds. Degrees "
+    "count from the first of the port's axes towards the second."
+)
+_PRICES = (
+    "Lambda is the price, in reward, of a unit of gain; slack is 1 - ratio / eta, and below 0 the "
+    "bound is broken. Bands reach from the lowest to the highest seed."
 )

@@ -6,10 +6,11 @@ from typing import Any
 
 import msgspec
 
-from rigorl import course
+from rigorl import besieged, course
 from rigorl.analysis.alarm import came_of, place
+from rigorl.analysis.mishaps import Mishap
 from rigorl.analysis.tuning import Front
-from rigorl.analysis.verdict import ArmVerdict, Mishap, Pair, Verdict
+from rigorl.analysis.verdict import ArmVerdict, Pair, Verdict
 from rigorl.cells import estimate, listed, number, table
 from rigorl.schedules import said
 
@@ -32,6 +33,7 @@ def markdown(verdict: Verdict) -> str:
     """Return the whole verdict, readable as text and as Markdown."""
     parts = [f"# {verdict.name}", f"> {verdict.question}", _arms(verdict)]
     parts += course.tables(verdict)
+    parts += besieged.tables(verdict)
     parts += [listed("Compared", map(_pair, verdict.pairs))]
     if any(arm.tuning for arm in verdict.arms.values()):
         parts.append(_tunings(verdict))

@@ -90,7 +90,7 @@ class Config(Struct, frozen=True, forbid_unknown_fields=True):
     # What follows without a word is as in `ppo`.
     lr: Positive = 3e-4
     lr_schedule: Literal["constant", "linear"] = "constant"
-    """Of all three rates: with `linear` they are 0 at the end of a task."""
+    """Of both players: with `linear` they learn nothing at the end of a task."""
     n_steps: Count = 2_048
     minibatch: Annotated[int, Meta(ge=2)] = 64
     epochs: Count = 10
@@ -176,7 +176,7 @@ class HInf:
             terms = Terms(self.games, level, config.random, *counts)
             rollout = field.play(self.players, terms, n_steps, self.luck)
             step = min(step + n_steps * count, span.stop)
-            told = {"force_level": level, **self._bargain(rollout, level, left)}
+            told = {"force_level": level, **self._bargain(rollout, level)}
             turns = self._judged(rollout, field.obs_ED)
             for lost, last in self.players.learn(turns, self._lesson(level, left), self.order):
                 metrics = lost._asdict()
@@ -210,7 +210,7 @@ class HInf:
         m_TE: Array = rollout.norm_TE ** {"plain": 1, "squared": 2}[self.config.norm]
         return m_TE
 
-    def _bargain(self, rollout: Rollout, level: float, left: float) -> dict[str, float]:
+    def _bargain(self, rollout: Rollout, level: float) -> dict[str, float]:
         """Move lambda and kappa by what this rollout, which both players made, has shown."""
         config, theirs = self.config, np.s_[:, : self.games]
         weight_TE = rollout.weight_TE[theirs]
@@ -221,7 +221,7 @@ class HInf:
         slack = 1 - ratio / config.eta
         self.kappa += KAPPA_LR * (ratio - self.kappa)
         if level == 1:  # where costs are not due to forces alone, small ones would look expensive
-            moved = self.lambda_ - config.lambda_lr * left * slack
+            moved = self.lambda_ - config.lambda_lr * slack
             self.lambda_ = min(max(moved, 0.0), config.lambda_max)
         return {
             "lambda": self.lambda_,

@@ -1,4 +1,4 @@
-"""Reports -> numbers that one may print. Pure: no I/O, and no library but numpy.
+"""Reports -> numbers that one may print. Pure: no I/O, and no library but numpy and scipy.
 
 statistics.py  point estimates over seeds and tasks, and how far to trust them
 continual.py   what learning a sequence of tasks did to an agent
@@ -8,6 +8,13 @@ lessons.py     all that over seeds, against a noise floor
 curves.py      the reports of a trial as arrays; final scores of an arm as a matrix
 scale.py       what counts as 0 and 1 on each task
 seeds.py       what luck adds to the score of whoever was best on the seeds it was chosen by
+borne.py       what policies bore when they were pushed
+robust.py      what arms come to under attack
+bound.py       whether a bound on gain was kept
+mishaps.py     what befell trials that did not finish
+lq.py          linear systems with quadratic cost: gains, games and costs, exactly
+lq_optimum.py  the least cost of such a system whose gain is bounded
+lq_problem.py  the same, as a descent sees it
 evidence.py    what a verdict rests on
 verdict.py     the whole statistical argument, in one function
 

@@ -13,7 +13,7 @@ from typing import Any
 from msgspec import Struct
 from msgspec.structs import replace
 
-from rigorl.analysis import alarm, care, statistics
+from rigorl.analysis import alarm, care, robust, statistics
 from rigorl.analysis.curves import Curve, last
 from rigorl.analysis.evidence import Evidence
 from rigorl.analysis.importance import Importance
@@ -27,11 +27,13 @@ from rigorl.analysis.lessons import (
     paired_raw,
     transferred,
 )
+from rigorl.analysis.mishaps import Mishap, mishaps
+from rigorl.analysis.robust import Robustness
 from rigorl.analysis.scale import Scale, ends, measure
 from rigorl.analysis.statistics import Estimate, iqms, means
 from rigorl.analysis.tuning import Hunt, Repeats, Tuning, repeats, tuning
 from rigorl.spec import Experiment
-from rigorl.trial import Failure, Phase, Report, Trial
+from rigorl.trial import Failure, Report, Trial
 
 
 class ArmScore(Struct, frozen=True, kw_only=True):
@@ -39,19 +41,6 @@ class ArmScore(Struct, frozen=True, kw_only=True):
 
     iqm: Estimate
     mean: Estimate
-
-
-class Mishap(Struct, frozen=True, kw_only=True):
-    """A trial that failed: which one, where, and why."""
-
-    arm: str
-    phase: Phase
-    seed: int
-    task: str
-    stage: int
-    step: int
-    cause: str
-    lasting: bool
 
 
 class ArmVerdict(Struct, frozen=True, kw_only=True):
@@ -72,11 +61,13 @@ class ArmVerdict(Struct, frozen=True, kw_only=True):
     returns: dict[str, Estimate] = {}
     """Final raw return on each task, the mean over seeds."""
     score: ArmScore | None = None
-    """None also if a scale that it needs is missing."""
+    """None also if a scale that it needs is missing, or it attacks another arm."""
     continual: dict[str, Estimate] = {}
     """With several tasks: each number of `Curve.continual`, the mean over seeds."""
     lessons: Lessons | None = None
     """The same seed by seed, in raw returns, against its placebos, and forward transfer."""
+    robust: dict[str, Robustness] = {}
+    """What it comes to under attack, on each task on which other arms attack it."""
     tuning: Tuning | None = None
     """What its search found; None without one, or while there is no winner."""
     repeats: Repeats | None = None
@@ -99,6 +90,8 @@ class Pair(Struct, frozen=True, kw_only=True):
     here the seeds are the same ones, and are resampled together."""
     paired_raw: dict[str, dict[str, Told]] = {}
     """The same of each task alone, in raw returns."""
+    robust: dict[str, dict[str, Told]] = {}
+    """By task, what *a* comes to under attack minus what *b* does, seed by seed."""
 
 
 class Verdict(Struct, frozen=True, kw_only=True):
@@ -143,14 +136,14 @@ def judge(
     scales = measure(spec, chosen, trials, reports)
     evidence = Evidence(spec, chosen, trials, reports, failures, scales, hunts)
     arms = {arm: _arm(evidence, arm) for arm in spec.arms}
-    complete = [arm for arm in arms if arms[arm].complete]
+    complete = [arm for arm in arms if arms[arm].complete and not robust.is_attack(spec, arm)]
     return Verdict(
         name=spec.name,
         question=spec.question,
         scales=scales,
         arms=arms,
         pairs=tuple(_pair(evidence, arms, a, b) for a, b in combinations(complete, 2)),
-        scale_failures=_mishaps(evidence, [t for t in trials if t.phase == "scale"]),
+        scale_failures=mishaps(evidence, [t for t in trials if t.phase == "scale"]),
         notes=tuple(_notes(evidence, arms)),
     )
 
@@ -161,47 +154,24 @@ def _arm(evidence: Evidence, arm: str) -> ArmVerdict:
     missing = tuple(seed for seed in evidence.spec.seeds.test if seed not in seeds)
     mine = [t for t in evidence.trials if t.phase == "test" and t.arm == arm]
     complete = config is not None and not missing
-    found = _lessons(evidence, arm) if complete else None
+    answers = complete and not robust.is_attack(evidence.spec, arm)
+    found = _lessons(evidence, arm) if answers else None
     return ArmVerdict(
         config=None if config is None else dict(config),
         complete=complete,
         seeds=seeds,
         missing=missing,
-        failures=_mishaps(evidence, mine),
-        stopped=_mishaps(evidence, mine, by_alarm=True),
+        failures=mishaps(evidence, mine),
+        stopped=mishaps(evidence, mine, by_alarm=True),
         alarms=alarm.of_all(mine, evidence.reports, evidence.spec.alarm),
-        returns=_returns(evidence, arm) if complete else {},
-        score=_score(evidence, arm) if complete else None,
+        returns=_returns(evidence, arm) if answers else {},
+        score=_score(evidence, arm) if answers else None,
         continual={name: told.mean for name, told in found.measures.items()} if found else {},
         lessons=found,
+        robust=robust.robustness(evidence, arm) if answers else {},
         tuning=tuning(hunts[0], evidence.luck("gap")) if hunts else None,
         repeats=repeats(hunts, evidence.luck("repeats")) if len(hunts) > 1 else None,
     )
-
-
-def _mishaps(
-    evidence: Evidence, trials: Sequence[Trial], *, by_alarm: bool = False
-) -> tuple[Mishap, ...]:
-    """Return what befell those of *trials* that did not finish, by task and seed.
-
-    What its alarm ended is a thing of its own.
-    """
-    mishaps = [
-        Mishap(
-            arm=trial.arm,
-            phase=trial.phase,
-            seed=trial.seed,
-            task=trial.tasks[min(failure.stage, len(trial.tasks) - 1)].name,
-            stage=failure.stage,
-            step=failure.step,
-            cause=failure.cause,
-            lasting=failure.lasting,
-        )
-        for trial in trials
-        if last(trial, evidence.reports) is None
-        if (failure := evidence.failures.get(trial.id)) and failure.alarm == by_alarm
-    ]
-    return tuple(sorted(mishaps, key=lambda m: (m.arm, m.task, m.seed)))
 
 
 def _returns(evidence: Evidence, arm: str) -> dict[str, Estimate]:
@@ -273,6 +243,7 @@ def _pair(evidence: Evidence, arms: Mapping[str, ArmVerdict], a: str, b: str) ->
         difference=difference,
         paired=paired(one, other, luck) if one and other else {},
         paired_raw=paired_raw(one, other, luck) if one and other else {},
+        robust=robust.paired(arms[a].robust, arms[b].robust, luck),
     )
 
 
@@ -293,4 +264,5 @@ def _notes(evidence: Evidence, arms: Mapping[str, ArmVerdict]) -> Iterator[str]:
             yield f"arm {name!r} has no winner of its search, or of one it comes after"
         elif not arm.complete:
             yield f"arm {name!r} gets no score: seeds {list(arm.missing)} are missing"
+    yield from robust.notes(evidence)
     yield from care.on_stops({name: [m.seed for m in arm.stopped] for name, arm in arms.items()})

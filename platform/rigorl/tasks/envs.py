@@ -15,10 +15,11 @@ from gymnasium.vector import AutoresetMode, SyncVectorEnv
 from rigorl import seeds
 from rigorl.errors import SpecError, nearest
 from rigorl.spec import TaskSpec
-from rigorl.tasks import examples, own, port
+from rigorl.tasks import examples, linear, own, port
 from rigorl.tasks.physics import alter, is_rejected
 from rigorl.tasks.robots.batched import BatchedMujoco
 from rigorl.tasks.robots.known import covers
+from rigorl.tasks.systems import Systems
 from rigorl.tasks.variation import Variation, Varied, ends
 from rigorl.tasks.watch import Believed, Watch, is_finite
 from rigorl.tasks.world import DIVERGED, Envs, Policy, Tally, World, WorldSpec
@@ -126,9 +127,11 @@ def open_envs(
 
 def open_batch(
     task: TaskSpec, num_envs: int, threads: int, autoreset: AutoresetMode
-) -> BatchedMujoco | None:
+) -> BatchedMujoco | Systems | None:
     """Open our own simulations of *task*, where it is one that we have and are to use."""
     _check_id(task.env)
+    if _spec(task).entry_point == linear.ENTRY:
+        return Systems(_make(task), num_envs, autoreset_mode=autoreset)
     known = str(_spec(task).entry_point).startswith("gymnasium.envs.mujoco")
     if task.engine != "auto" or not known:
         return None

@@ -18,11 +18,12 @@ from numpy.typing import NDArray
 from rigorl.errors import TrialFailed
 from rigorl.seeds import integer
 from rigorl.spec import Budget, TaskSpec
-from rigorl.tasks import examples
+from rigorl.tasks import examples, linear
 from rigorl.tasks import port as ports
 from rigorl.tasks.envs import open_batch, open_env
 from rigorl.tasks.gauge import Gauge, Strain
 from rigorl.tasks.robots.batched import BatchedMujoco
+from rigorl.tasks.systems import Systems
 from rigorl.tasks.watch import is_finite
 from rigorl.tasks.world import DIVERGED, Policy, Pusher
 
@@ -221,7 +222,7 @@ class OneByOne:
 class Together:
     """Our own simulations, as a batch."""
 
-    def __init__(self, envs: BatchedMujoco) -> None:
+    def __init__(self, envs: BatchedMujoco | Systems) -> None:
         self.envs, self.space = envs, envs.single_observation_space
         self._running_E = np.zeros(envs.num_envs, np.bool_)
 
@@ -251,7 +252,7 @@ def opened(task: TaskSpec, count: int, threads: int) -> Iterator[Room]:
     long as many an exam. Of others we do not know.
     """
     spec = gym.registry.get(task.env)
-    known = ("gymnasium.envs.mujoco", "gymnasium.envs.classic_control")
+    known = ("gymnasium.envs.mujoco", "gymnasium.envs.classic_control", linear.ENTRY)
     if (
         task.engine != "envpool"
         and spec

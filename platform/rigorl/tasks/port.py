@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from rigorl.errors import SpecError, nearest
 from rigorl.ports import AXES, PortSpec
 from rigorl.spec import TaskSpec
+from rigorl.tasks.linear import LinearQuadratic
 from rigorl.tasks.robots.batched import BatchedMujoco
 from rigorl.tasks.world import Envs, Port
 
@@ -85,7 +86,7 @@ def forces(task: TaskSpec, env: gym.Env[Any, Any]) -> int:
     if task.port is None:
         return 0
     bare: Any = env.unwrapped
-    if hasattr(bare, "push"):
+    if isinstance(bare, LinearQuadratic):
         return _of_system(task.port, bare)
     if not isinstance(getattr(bare, "model", None), mujoco.MjModel) or task.engine != "auto":
         fact = f"engine is {task.engine}" if task.engine != "auto" else f"{task.env} has none"

@@ -8,9 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rigorl.errors import SpecError
-from rigorl.tasks.exam import CHUNK, Exam, Room, Together, opened, play
+from rigorl.tasks.exam import CHUNK, Exam, OneByOne, Room, opened, play
 from rigorl.tasks.gauge import Gauge
 from rigorl.tasks.port import Bodies
+from rigorl.tasks.robots.batched import BatchedMujoco
 
 
 class Moment(NamedTuple):
@@ -55,9 +56,9 @@ def _pushed(gauge: Gauge | None, row: int) -> tuple[dict[int, NDArray[np.float64
 
 
 def _simulation(exam: Exam, room: Room, row: int) -> tuple[Any, Any]:
-    if isinstance(room, Together):
+    if isinstance(room.envs, BatchedMujoco):
         return room.envs.models[row], room.envs.datas[row]
-    bare = room.envs[row].unwrapped
+    bare = room.envs[row].unwrapped if isinstance(room, OneByOne) else room.envs
     model, data = getattr(bare, "model", None), getattr(bare, "data", None)
     if not isinstance(model, mujoco.MjModel):
         raise SpecError(
