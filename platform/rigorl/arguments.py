@@ -38,6 +38,7 @@ def parser() -> argparse.ArgumentParser:
     _addressed(verb)
     _json(verb)
     _report(_verb(verbs, "report", "the verdict, as far as it can be given"))
+    _filmed(_verb(verbs, "film", "an exam episode of each arm's final policy, as a moving picture"))
     verb = _verb(verbs, "export", "a study as text, to carry it elsewhere or to compare it")
     verb.add_argument("study", metavar="STUDY", help="its name, or its YAML file")
     verb.add_argument("-o", "--out", type=Path, metavar="FILE", help="instead of stdout")
@@ -76,10 +77,31 @@ def _report(verb: argparse.ArgumentParser) -> None:
     verb.add_argument("--ledger", action="store_true", help="what each arm has spent")
 
 
-def _run(verb: argparse.ArgumentParser) -> None:
+def _filmed(verb: argparse.ArgumentParser) -> None:
     _spec(verb)
     _homely(verb)
+    _stored(verb)
     _json(verb)
+    verb.add_argument("--arm", metavar="NAME", help="of the spec (each, one film)")
+    verb.add_argument("--seed", type=int, help="of seeds.test (the first)")
+    verb.add_argument(
+        "--policy",
+        metavar="NAME",
+        help="of those that were examined (the first; of attackers one that may do its worst)",
+    )
+    verb.add_argument("--task", metavar="NAME", help="of the spec (the last)")
+    verb.add_argument("--episode", type=int, default=0, metavar="K", help="of the exam, from 0 (0)")
+    verb.add_argument(
+        "--seconds",
+        type=float,
+        default=20.0,
+        metavar="N",
+        help="of the episode that are shown at most; it is played to its end (20)",
+    )
+    verb.add_argument("-o", "--out", type=Path, metavar="F.gif", help="of one film (in home)")
+
+
+def _stored(verb: argparse.ArgumentParser) -> None:
     verb.add_argument(
         "--storage",
         default=os.environ.get("RIGORL_STORAGE", ""),
@@ -87,6 +109,13 @@ def _run(verb: argparse.ArgumentParser) -> None:
         help="what trials keep, for every node to see: a folder, or s3://bucket/prefix "
         "(default: RIGORL_STORAGE or in home)",
     )
+
+
+def _run(verb: argparse.ArgumentParser) -> None:
+    _spec(verb)
+    _homely(verb)
+    _json(verb)
+    _stored(verb)
     verb.add_argument("--local", action="store_true", help="in this process, without Ray")
     verb.add_argument(
         "--accept-code",

@@ -290,6 +290,7 @@ VERBS = {
     "export": carry_out,
     "import": carry_in,
     "agents": agents,
+    "film": here,
     "ui": here,
     "doctor": here,
     "selftest": here,

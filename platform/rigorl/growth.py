@@ -5,6 +5,7 @@ edit of a spec makes another study.
 """
 
 from collections.abc import Iterator
+from itertools import zip_longest
 from typing import Any
 
 import msgspec
@@ -46,6 +47,12 @@ def _differ(old: Any, new: Any, at: str) -> Iterator[str]:
     elif isinstance(old, list | tuple) and isinstance(new, list | tuple) and len(old) == len(new):
         for i, (was, is_) in enumerate(zip(old, new, strict=True)):
             yield from _differ(was, is_, f"{at}[{i}]")
+    elif isinstance(old, str) and isinstance(new, str) and "\n" in old + new and old != new:
+        lines = zip_longest(old.splitlines(), new.splitlines(), fillvalue=NOTHING)
+        first, (was, is_) = next(
+            ((n, pair) for n, pair in enumerate(lines, 1) if pair[0] != pair[1]), (1, (old, new))
+        )
+        yield f"line {first} of `{at}` was {_shown(was)} and is {_shown(is_)}"
     elif old != new:
         yield f"`{at}` was {_shown(old)} and is {_shown(new)}"
 

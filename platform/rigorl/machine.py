@@ -1,4 +1,4 @@
-"""What the front door does on this machine alone: MLflow's pages, a check-up, a test of deaths."""
+"""What the front door does on this machine alone: MLflow's pages, films, a check-up, deaths."""
 
 import argparse
 import logging
@@ -6,7 +6,7 @@ import os
 import sys
 from collections.abc import Generator
 
-from rigorl import accounts, opening, report
+from rigorl import accounts, filming, opening, report
 from rigorl.outside.selftest import selftest
 
 DONE, FAILED = 0, 1
@@ -50,4 +50,4 @@ def die_and_go_on(args: argparse.Namespace) -> Generator[str, None, int]:
     return DONE if all(result.ok for result in results) else FAILED
 
 
-VERBS = {"ui": ui, "doctor": doctor, "selftest": die_and_go_on}
+VERBS = {**filming.VERBS, "ui": ui, "doctor": doctor, "selftest": die_and_go_on}

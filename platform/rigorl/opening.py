@@ -1,6 +1,7 @@
 """What the words of the command line open: the journal, the cluster, the mirror, a fork."""
 
 import argparse
+from collections.abc import Mapping, Sequence
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -78,6 +79,17 @@ def mirror(args: argparse.Namespace, kept: SqlJournal, spec: Experiment) -> Any:
 
     artifacts = None if args.mlflow else (args.home / "mlflow").absolute().as_uri()
     return Mirror(mlflow_uri(args), artifacts, kept, spec).start()
+
+
+def shown_in_mlflow(
+    args: argparse.Namespace, kept: SqlJournal, files: Mapping[str, Sequence[Path]], folder: str
+) -> list[str]:
+    """Keep *files* with the runs of their trials, in *folder* there; say what that kept."""
+    if args.mlflow == "none":
+        return []
+    from rigorl.outside.mlflow_runs import attach  # noqa: PLC0415  it loads MLflow
+
+    return attach(mlflow_uri(args), kept, files, folder)
 
 
 def mlflow_uri(args: argparse.Namespace) -> str:

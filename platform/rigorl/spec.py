@@ -63,6 +63,8 @@ class TaskSpec(Spec, frozen=True):
     name: Name
     env: str
     engine: Literal["auto", "gymnasium", "envpool"] = "auto"
+    robot: str | None = None
+    """The text of a model for it; in a file, the name of one that holds it."""
     kwargs: dict[str, Any] = {}
     physics: Physics = {}
     vary: Vary = {}

@@ -89,20 +89,23 @@ def start(trial: Trial, found: checkpoint.Found) -> Start:
 
 def given(trial: Trial, storage: Store | None) -> dict[str, Policy]:
     """Return the final policies of the trial that *trial* comes after."""
-    if trial.after is None:
-        return {}
-    store = storage.below(trial.after) if storage else None
+    return {} if trial.after is None else final(trial.after, storage, f"trial {trial.id}")
+
+
+def final(of: str, storage: Store | None, who: str) -> dict[str, Policy]:
+    """Return the final policies of the trial *of*, for *who* needs them."""
+    store = storage.below(of) if storage else None
     with store.lent(POLICIES) if store else nullcontext() as folder:
         if folder is None:
             raise IncompleteResults(
-                f"trial {trial.id} must be given the policies of trial {trial.after}, but {store} "
-                "holds none; play that one first, and keep its storage"
+                f"{who} must be given the policies of trial {of}, but {store} holds none; play "
+                "that one first, and keep its storage"
             )
         fault = checkpoint.verify(folder)
         if fault is not None:
             raise StorageError(
-                f"the final policies of trial {trial.after} must be as they were written, for "
-                f"trial {trial.id} comes after it, but {store}/{POLICIES}: {fault}; put a copy of "
-                "them there, or play the study in another place with --home or --storage"
+                f"the final policies of trial {of} must be as they were written, for {who} needs "
+                f"them, but {store}/{POLICIES}: {fault}; put a copy of them there, or play the "
+                "study in another place with --home or --storage"
             )
         return contract.load_policies(folder)

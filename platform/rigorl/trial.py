@@ -149,7 +149,7 @@ class Waiting(Struct, frozen=True, kw_only=True, tag="waiting"):
 
 Event = Start | Report | Failure | Beat | Trouble | Waiting
 LATER: tuple[tuple[set[str], dict[str, Any]], ...] = (
-    ({"env"}, {"engine": "auto", "vary": {}, "diverged": 0.01, "port": None}),
+    ({"env"}, {"engine": "auto", "vary": {}, "diverged": 0.01, "port": None, "robot": None}),
     ({"kind", "low", "high", "log"}, {"when": {}, "levels": None}),
     ({"kind", "of"}, {"when": {}}),
     ({"keep", "grace"}, {"kind": "curve", "eta": 3, "p": 0.1}),

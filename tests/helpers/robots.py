@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from rigorl.spec import TaskSpec
 from rigorl.tasks.envs import open_env
 from rigorl.tasks.robots.batched import BatchedMujoco
 
+ROBOT = Path(__file__).parents[2] / "experiments" / "hinf" / "robots" / "quadruped.xml"
 NAMES = (
     "Ant",
     "HalfCheetah",

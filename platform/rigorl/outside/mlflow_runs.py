@@ -11,6 +11,7 @@ import re
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, Literal, NamedTuple, get_args
 
 os.environ.update(MLFLOW_DISABLE_TELEMETRY="true", DO_NOT_TRACK="true")
@@ -63,8 +64,7 @@ class Runs:
 
     def __init__(self, uri: str, artifacts: str | None, journal: SqlJournal, study: str) -> None:
         self.uri, self.artifacts, self.journal, self.study = uri, artifacts, journal, study
-        self.target = shown(uri) if has_secret(uri) else uri
-        """What the journal calls it: many may read that."""
+        self.target = _target(uri)
         self.notes: dict[str, tuple[str, int]] = {}
         self.alone: set[str] = set()
         """What a person deleted or MLflow refuses: left alone until the next run of the study."""
@@ -240,6 +240,34 @@ class Runs:
             self.alone.add(what)
             if what not in self.notes or not self._is_deleted(what):
                 self.refused = shown(str(error).splitlines()[0])
+
+
+def attach(
+    uri: str, journal: SqlJournal, files: Mapping[str, Sequence[Path]], folder: str
+) -> list[str]:
+    """Keep *files*, by their trials, in the *folder* of the trials' runs; say what could not be.
+
+    For a process that is not the mirror, and makes no run.
+    """
+    notes, left = journal.mirrored(_target(uri)), []
+    for trial, paths in files.items():
+        run, _ = notes.get(trial, ("", 0))
+        if not run:
+            left.append(f"MLflow at {_target(uri)} shows no trial {trial}, so it has no {folder}")
+            continue
+        try:
+            client = MlflowClient(tracking_uri=uri)
+            for path in paths:
+                client.log_artifact(run, str(path), folder)
+        except AWAY as error:
+            why = shown(str(error).splitlines()[0])
+            left.append(f"MLflow has no {folder} of trial {trial}: {why}; the same command again")
+    return left
+
+
+def _target(uri: str) -> str:
+    """Return what the journal calls the MLflow at *uri*: many may read that."""
+    return shown(uri) if has_secret(uri) else uri
 
 
 def _name(text: str) -> str:

@@ -49,7 +49,7 @@ _Strict.add_implicit_resolver(
 
 def read(path: Path, changes: Sequence[str] = ()) -> Experiment:
     """Return the experiment in the file at *path*, with *changes* such as `budget.steps=10`."""
-    experiment: Experiment = _read(path, changes, parse)
+    experiment: Experiment = _read(path, changes, lambda raw: parse(_with_robots(raw, path)))
     return experiment
 
 
@@ -91,6 +91,22 @@ def text(path: Path) -> str:
         raise SpecError(
             f"a file must be one that can be read, but {path}: {error.strerror}; correct the name"
         ) from error
+
+
+def _with_robots(raw: Any, path: Path) -> Any:
+    """Put into the tasks of *raw*, for the names of models, what these say.
+
+    They are looked up beside the file at *path*. What begins as XML does is a model already.
+    """
+    tasks = raw.get("tasks") if isinstance(raw, dict) else None
+    for i, task in enumerate(tasks if isinstance(tasks, list) else ()):
+        named = task.get("robot") if isinstance(task, dict) else None
+        if isinstance(named, str) and not named.lstrip().startswith("<"):
+            try:
+                task["robot"] = text(path.parent / Path(named).expanduser())
+            except SpecError as error:
+                raise SpecError(error.message, f"$.tasks[{i}].robot") from error
+    return raw
 
 
 def parse(raw: Any) -> Experiment:

@@ -2,7 +2,6 @@
 
 import copy
 import importlib
-import inspect
 from collections.abc import Mapping, Sequence
 from contextlib import closing
 from functools import partial
@@ -16,7 +15,7 @@ from gymnasium.vector import AutoresetMode, SyncVectorEnv
 from rigorl import seeds
 from rigorl.errors import SpecError, nearest
 from rigorl.spec import TaskSpec
-from rigorl.tasks import examples, linear, port
+from rigorl.tasks import examples, linear, own, port
 from rigorl.tasks.physics import alter, is_rejected
 from rigorl.tasks.robots.batched import BatchedMujoco
 from rigorl.tasks.robots.known import covers
@@ -42,9 +41,10 @@ def open_env(task: TaskSpec) -> gym.Env[Any, Any]:
 def _make(task: TaskSpec) -> gym.Env[Any, Any]:
     """Return Gymnasium's environment, its physics altered."""
     _check_id(task.env)
+    kwargs = own.kwargs(task)
     try:
         # Gymnasium's checker only prints; `try_out` refuses, and `Believed` ends the episode.
-        env = gym.make(task.env, **{"disable_env_checker": True, **task.kwargs})
+        env = gym.make(task.env, **{"disable_env_checker": True, **kwargs})
     except (ImportError, gym.error.DependencyNotInstalled) as error:
         raise SpecError(
             f"env must open on this machine, but {task.env} does not: {_line(error)}; "
@@ -87,7 +87,7 @@ def _spec(task: TaskSpec) -> EnvSpec:
 
 
 def _wrong_kwargs(task: TaskSpec, error: BaseException) -> SpecError:
-    known = _parameters(_spec(task).entry_point)
+    known = own.parameters(_spec(task).entry_point)
     for key in task.kwargs:
         if known and key not in known:
             return SpecError(
@@ -98,18 +98,6 @@ def _wrong_kwargs(task: TaskSpec, error: BaseException) -> SpecError:
     return SpecError(
         f"kwargs must suit {task.env}, but do not: {_line(error)}; correct them", "$.kwargs"
     )
-
-
-def _parameters(entry_point: Any) -> set[str]:
-    """Return the names that an environment's class and its ancestors are made with."""
-    if isinstance(entry_point, str):
-        module, _, name = entry_point.partition(":")
-        entry_point = getattr(importlib.import_module(module), name)
-    if not isinstance(entry_point, type):
-        return set()
-    makers = [vars(kind)["__init__"] for kind in entry_point.__mro__ if "__init__" in vars(kind)]
-    named = {name for maker in makers[:-1] for name in inspect.signature(maker).parameters}
-    return named - {"self", "args", "kwargs"} | {"max_episode_steps"}
 
 
 def _line(error: BaseException) -> str:
@@ -169,7 +157,7 @@ def try_out(tasks: Sequence[TaskSpec]) -> None:
         try:
             open_env(task).close()  # type: ignore[no-untyped-call]
             for end in ends(task):
-                with closing(open_env(end)) as env:
+                with closing(open_env(end)) as env, own.fitting(task):
                     _try_out(env, task)
         except SpecError as error:
             raise error.below(f"$.tasks[{i}]") from error

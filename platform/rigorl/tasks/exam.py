@@ -3,7 +3,7 @@
 import copy
 import math
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from functools import lru_cache
 from typing import Any, NamedTuple, Protocol
@@ -84,8 +84,8 @@ def examine(exam: Exam) -> Result:
     results = []
     for start in range(0, len(exam.seeds), CHUNK):
         episodes = exam.seeds[start : start + CHUNK]
-        with _opened(exam.task, len(episodes), exam.threads) as room:
-            results.append(_play(exam, room, episodes))
+        with opened(exam.task, len(episodes), exam.threads) as room:
+            results.append(_to_its_end(play(exam, room, episodes)))
     return Result(
         np.concatenate([result.returns_EO for result in results]),
         sum(result.diverged for result in results),
@@ -104,7 +104,19 @@ def _mark(policy: Policy, task: examples.Supervised) -> Result:
     return Result(np.array([[np.mean(answer_N == label_N)]]), 0)
 
 
-def _play(exam: Exam, room: "Room", episodes: Sequence[int]) -> Result:
+def _to_its_end(steps: Generator[Any, None, Result]) -> Result:
+    while True:
+        try:
+            next(steps)
+        except StopIteration as end:
+            result: Result = end.value
+            return result
+
+
+def play(
+    exam: Exam, room: "Room", episodes: Sequence[int]
+) -> Generator[tuple["Taken", Gauge | None], None, Result]:
+    """Play *episodes* of *exam*, at most a chunk, side by side; yield after each step."""
     policy, diverged, step = copy.deepcopy(exam.policy), 0, 0
     returns_EO: NDArray[np.float64] = np.zeros((len(episodes), 1))
     obs, gauge = room.reset(episodes), _gauge(exam, room, len(episodes))
@@ -124,6 +136,7 @@ def _play(exam: Exam, room: "Room", episodes: Sequence[int]) -> Result:
         diverged += taken.diverged
         if gauge is not None:
             gauge.read(taken.reward_EO[:, 0], taken.terminated_E, taken.over_E)
+        yield taken, gauge
     return Result(returns_EO, diverged, gauge.strain if gauge else ())
 
 
@@ -232,7 +245,7 @@ class Together:
 
 
 @contextmanager
-def _opened(task: TaskSpec, count: int, threads: int) -> Iterator[Room]:
+def opened(task: TaskSpec, count: int, threads: int) -> Iterator[Room]:
     """Lend a room for *count* episodes of *task*: our own and Gymnasium's are kept.
 
     They are, after `reset(seed=...)`, as new to the bit (tested); to open ten takes 40 ms, as

@@ -162,7 +162,7 @@ def _check(task: TaskSpec) -> None:
             + (close if close.startswith("; did you mean") else other),
             "$.env",
         )
-    for key in ("physics", "vary"):
+    for key in ("physics", "vary", "robot"):
         if getattr(task, key):
             raise SpecError(
                 f"{key} must be for a Gymnasium environment, but engine is envpool, which "

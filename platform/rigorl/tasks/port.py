@@ -53,6 +53,10 @@ class Bodies:
         self._wrench_EB6[:, body_N, :3] = force_EN3
         self._robots.push(self._wrench_EB6)
 
+    def acted(self, row: int) -> dict[int, Array]:
+        """Return the forces last pushed in environment *row*, by body, in the world's frame."""
+        return {body: self._wrench_EB6[row, body, :3] for body in self._pushed.body_N}
+
 
 class System:
     """The port of environments that are pushed as they are, without bodies."""

@@ -64,15 +64,14 @@ class Order(NamedTuple):
     def id(self) -> str:
         """The same for the same study at the same place, whoever submits it."""
         where = [self.spec.name, self.journal, self.home, self.storage]
-        digest = hashlib.sha256(msgspec.json.encode(where)).hexdigest()[:8]
+        digest = _digest(msgspec.json.encode(where))[:8]
         called = re.sub(r"[^A-Za-z0-9_.-]", "-", self.spec.name)
         return f"rigorl-{called}-{digest}"
 
     @property
     def content(self) -> str:
         """Tells this spec from another one of the same name."""
-        text = msgspec.json.encode(self.spec, order="deterministic")
-        return hashlib.sha256(text).hexdigest()[:12]
+        return _digest(msgspec.json.encode(self.spec, order="deterministic"))[:12]
 
     @property
     def places(self) -> dict[str, str]:
@@ -81,11 +80,21 @@ class Order(NamedTuple):
         return {name: getattr(self, name) for name in named if getattr(self, name)}
 
     @property
+    def robots(self) -> dict[int, str]:
+        """Under which name the model of each task travels that has one of its own."""
+        own = {i: task.robot for i, task in enumerate(self.spec.tasks) if task.robot is not None}
+        return {i: f"robot-{_digest(text.encode())[:12]}.xml" for i, text in own.items()}
+
+    @property
     def modules(self) -> list[str]:
         """What must be importable there: dotted agents, and modules of environments."""
         agents = [arm.agent.name for arm in self.spec.arms.values()]
         worlds = [task.env.partition(":")[0] for task in self.spec.tasks if ":" in task.env]
         return sorted({name for name in agents if "." in name} | set(worlds))
+
+
+def _digest(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
 
 
 def absolute(path: str) -> str:
@@ -112,13 +121,19 @@ def entrypoint(order: Order, there: Mapping[str, str]) -> str:
     that would die before it.
     """
     words = ["python", "-m", "rigorl", "run", order.file.name]
-    for change in order.changes:
+    named = [f"tasks.{i}.robot={name}" for i, name in order.robots.items()]
+    for change in (*order.changes, *named):
         words += ["--set", change]
     for name, value in {**order.places, **there}.items():
         words += [f"--{name}", value]
     if order.accept_code:
         words.append("--accept-code")
-    return carried(order, f"exec {shlex.join(words)}")
+    return carried(order, f"exec {shlex.join(words)}", _models(order))
+
+
+def _models(order: Order) -> dict[str, str]:
+    """Return the models that travel beside the spec: each by its name, once."""
+    return {name: order.spec.tasks[i].robot or "" for i, name in order.robots.items()}
 
 
 def carried(order: Order, command: str, files: Mapping[str, str] | None = None) -> str:
@@ -147,9 +162,9 @@ def ask(order: Order) -> dict[str, Any]:
 
 
 def lay_out(order: Order, folder: Path) -> None:
-    """Put into *folder* what travels: the spec, the person's modules, and the probe."""
+    """Put into *folder* what travels: the spec, its robots, the person's modules, the probe."""
     (folder / order.file.name).write_text(order.file.read_text())
-    for name, text in probing(order).items():
+    for name, text in {**probing(order), **_models(order)}.items():
         (folder / name).write_text(text)
     for path in order.shipped:
         _ship(path, folder / path.resolve().name)
@@ -240,7 +255,8 @@ def check_secrets(order: Order) -> None:
                 f"{shown(url)} has one, and the job's command can be read by all who see the "
                 f"dashboard; {WAYS_OUT[word]}"
             )
-    sent = "\n".join([order.file.read_text(), *order.changes, *order.places.values()])
+    texts = [order.file.read_text(), *_models(order).values()]
+    sent = "\n".join([*texts, *order.changes, *order.places.values()])
     _refuse_secrets(sent.encode(), "what is sent to a cluster")
 
 
