@@ -35,13 +35,17 @@ Matrix = NDArray[np.float64]
 
 
 class Learned(NamedTuple):
-    """What one trial learned: K, its gain and cost, lambda, and the worst ratio found of it."""
+    """What one trial learned: K, its gain and cost, and lambda, a mean over the last quarter.
+
+    `found` is what fresh attackers come to, as a share of the worst that there is; in an exam,
+    where nothing is discounted, that is the gain of the system as it is played.
+    """
 
     K: Matrix
     gain: float
     cost: float
     price: float
-    ratio: float | None
+    found: float | None
 
 
 def drawn(luck: int) -> lq.System | None:
@@ -83,23 +87,29 @@ def play(file: str, changes: Sequence[str], home: Path) -> Experiment:
     return yaml_file.read(HERE / file, list(changes))
 
 
-def undiscounted(spec: Experiment, arm: str) -> lq.System:
-    """Return the system whose undiscounted problem the learner of *arm* solves."""
-    kwargs, root = spec.tasks[0].kwargs, spec.arms[arm].agent.config["discount"] ** 0.5
-    A, B, D = (root * np.atleast_2d(kwargs[name]) for name in "ABD")
+def system(spec: Experiment, discount: float = 1.0) -> lq.System:
+    """Return the system of *spec*, or the one whose undiscounted problem a learner solves there."""
+    kwargs = spec.tasks[0].kwargs
+    A, B, D = (discount**0.5 * np.atleast_2d(kwargs[name]) for name in "ABD")
     return lq.system(A, B, D, kwargs["Q"], kwargs["R"])
+
+
+def undiscounted(spec: Experiment, arm: str) -> lq.System:
+    return system(spec, spec.arms[arm].agent.config["discount"])
 
 
 def learned(spec: Experiment, arm: str, home: Path) -> list[Learned]:
     """Return what each test seed of *arm* learned."""
-    of, journal = undiscounted(spec, arm), at_home(home)
+    of, played, journal = undiscounted(spec, arm), system(spec), at_home(home)
     trials = plan.trials(spec, arm, "test", {}, spec.seeds.test)
     attacks = attacked(spec, arm, journal)
     found = []
     for trial, ratio in zip(trials, attacks, strict=True):
         K = asked(home / "trials" / trial.id / "policies", len(of.A))
-        price = journal.reports([trial.id])[trial.id][-1].metrics.get("lambda", 0.0)
-        found.append(Learned(K, lq.l2_gain(*of, K), lq.h2_cost(*of, K), price, ratio))
+        said = [report.metrics for report in journal.reports([trial.id])[trial.id]]
+        price = float(np.mean([one.get("lambda", 0.0) for one in said[-len(said) // 4 :]]))
+        share = None if ratio is None else ratio / lq.l2_gain(*played, K) ** 2
+        found.append(Learned(K, lq.l2_gain(*of, K), lq.h2_cost(*of, K), price, share))
     journal.close()
     return found
 
@@ -140,7 +150,7 @@ def row(name: str, arm: str, of: lq.System, eta: float | None, found: list[Learn
             )
         except ValueError:
             price = f"{spread([one.price for one in found])} (no bound)"
-    shares = [one.ratio / one.gain**2 for one in found if one.ratio is not None]
+    shares = [one.found for one in found if one.found is not None]
     worst = f"{percent(np.array(shares), of=0)}" if shares else ""
     cells = (name, arm, spread(gains_S), limit, percent(costs_S / least), price, worst)
     return "| " + " | ".join(cells) + " |"
