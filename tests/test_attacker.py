@@ -55,7 +55,7 @@ def test_it_finds_the_frequency_that_hurts_most() -> None:
     numbers |= {name: [[0.005], [0.1]] for name in ("B", "D")}
     task = TaskSpec(
         name="lq", env="rigorl/LinearQuadratic-v0", kwargs={**numbers, **world_},
-        port=PortSpec(limit=1.0),
+        port=PortSpec(limit=1.0, best=0.0),
     )  # fmt: skip
     config = Config(
         attackers=1, strengths=(1.0,), pays="gain", norm="squared", n_steps=200, lr=3e-3,
@@ -234,11 +234,13 @@ def test_attackers_share_environments_evenly_or_are_refused() -> None:
     assert caught.value.at == "$.config.attackers"
 
 
-@pytest.mark.parametrize("port", [PortSpec(limit=2.0), PortSpec(limit=1.0, bodies=("a",)), None])
+@pytest.mark.parametrize(
+    "port", [PortSpec(limit=2.0, best=0.0), PortSpec(limit=1.0, bodies=("a",), best=0.0), None]
+)
 def test_tasks_with_other_ports_are_refused(port: PortSpec | None) -> None:
     other = changed(scalar.TASK, name="other", port=port)
     if port is None:
-        weight = PortSpec(limit=1.0, unit="weight")
+        weight = PortSpec(limit=1.0, unit="weight", best=0.0)
         pair = (changed(scalar.TASK, port=weight), changed(other, port=weight))
     else:
         pair = (scalar.TASK, other)

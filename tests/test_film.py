@@ -19,7 +19,9 @@ from rigorl.spec import TaskSpec
 from rigorl.tasks.exam import CHUNK, Exam, examine
 from rigorl.tasks.seen import Moment, look_on
 
-HOPPER = TaskSpec(name="hopper", env="Hopper-v5", port=PortSpec(bodies=("torso",), limit=50.0))
+HOPPER = TaskSpec(
+    name="hopper", env="Hopper-v5", port=PortSpec(bodies=("torso",), limit=50.0, best=0.0)
+)
 SEEDS = tuple(range(CHUNK + 2))
 
 

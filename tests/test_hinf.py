@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from gymnasium.spaces import Box, Discrete
+from msgspec.structs import replace
 
 from rigorl.agents import hinf
 from rigorl.agents.hinf import Config, HInf
@@ -25,11 +26,12 @@ from rigorl.spec import TaskSpec
 from rigorl.tasks.envs import open_world, world_spec
 from rigorl.tasks.world import World, WorldSpec
 
+PORT = PortSpec(bodies=("cart", "pole"), limit=5.0, axes="x", best=1.0)
 POLE = TaskSpec(
     name="pole",
     env="InvertedPendulum-v5",
     kwargs={"max_episode_steps": 20},
-    port=PortSpec(bodies=("cart", "pole"), limit=5.0, axes="x", best=1.0),
+    port=PORT,
 )
 SMALL: dict[str, Any] = {"n_steps": 16, "minibatch": 32, "epochs": 2, "warm_up": 0.0, "ramp": 0.0}
 
@@ -46,7 +48,7 @@ def world() -> Iterator[World]:
 
 def rollout(self: HInf, world: World, level: float = 1.0, n_steps: int = 16) -> Rollout:
     field = Field(world, self.obs_scale, self.reward_scale)
-    terms = Terms(self.games, level, self.config.random, 0.99, None, age_weights=False)
+    terms = Terms(self.games, level, self.config.random, 0.99, age_weights=self.config.age_weights)
     return field.play(self.players, terms, n_steps, self.luck)
 
 
@@ -139,16 +141,15 @@ def test_a_fall_is_not_cheap(world: World) -> None:
     seen = rollout(self, world, n_steps=19)
     fell_TE = seen.done_TE  # in 19 steps no episode comes to its end otherwise
     assert fell_TE.any()
-    assert seen.cost_TE[fell_TE] == pytest.approx(1.0 + 1.0 / (1 - 0.99))
+    assert seen.cost_TE[fell_TE] == pytest.approx(1.0 + 100 * 1.0)
     assert seen.cost_TE[~fell_TE] == pytest.approx(0.0)
     assert not seen.after_TE2[fell_TE].any()
 
 
-def test_a_fall_may_be_given_its_price(world: World) -> None:
-    field = Field(world, agent().obs_scale, agent().reward_scale)
-    seen = field.play(
-        agent().players, Terms(2, 1.0, Random(), 0.99, 7.0, False), 19, torch.Generator()
-    )
+def test_a_fall_may_be_given_its_price() -> None:
+    port = replace(PORT, fall=7.0)
+    with closing(open_world(replace(POLE, port=port), 4, 3, {})) as world:
+        seen = rollout(agent(nominal=0.0), world, n_steps=19)
     assert seen.cost_TE[seen.done_TE] == pytest.approx(1.0 + 7.0)
 
 
@@ -217,7 +218,13 @@ def test_values_are_of_states_alone(world: World) -> None:
 def test_all_that_was_played_is_learned_from(world: World) -> None:
     self = agent(warm_up=0.5)
     seen = rollout(self, world, level=0.0)
-    assert len(self._judged(seen, seen.obs_TED[-1]).obs_BD) == 64
+    turns = self._judged(seen, seen.obs_TED[-1])
+    assert (np.abs(turns.advantage_B.reshape(16, 4)).max(0) > 0).all()
+    assert (turns.weight_B2[:, 0] > 0).all()
+    pushed = rollout(self, world)  # and now the first two have a disturber, and earn nothing
+    weight_TE2 = self._judged(pushed, seen.obs_TED[-1]).weight_B2.reshape(16, 4, 2)
+    assert (weight_TE2[:, :2] > 0).tolist() == [[[False, True]] * 2] * 16
+    assert (weight_TE2[:, 2:] > 0).tolist() == [[[True, False]] * 2] * 16
 
 
 # 14. What cannot be attained is said, and lambda stays where it is capped.
@@ -229,41 +236,74 @@ def test_what_is_infeasible_is_reported_with_its_ratio(world: World) -> None:
     assert told(agent(eta=1e9, nominal=0.0), world, 64)[-1]["infeasible"] == 0.0
 
 
-def test_slacks_of_steps_add_up_to_that_of_the_whole() -> None:
-    """The telescope: sum of eta m - C + V(s) - V(s') = sum of eta m - C, and the ends."""
-    self = agent(slack_trace=0.0, pays="eta", eta=0.5, nominal=0.0, discount=0.9, lambda_init=1.0)
-    seen = made(0.0, 2.0, 1.0, games=4)
-    rng = np.random.default_rng(0)
+KAPPA = {"eta": 0.5, "gain": 0.8, "cost": 0.0}
+
+
+@pytest.mark.parametrize("storage", ["available", "cost"])
+@pytest.mark.parametrize("pays", KAPPA)
+@pytest.mark.parametrize("trace", [0.0, 0.7])
+def test_what_the_actor_gains_is_reward_and_slack_at_its_price(
+    pays: str, storage: str, trace: float
+) -> None:
+    """Slack = kappa m - C + V(s) - 0.9 V(s'), and the next one's for 0.9 * trace of it."""
+    how = {"pays": pays, "storage": storage, "slack_trace": trace, "gae_lambda": 0.0}
+    self = agent(**how, eta=0.5, nominal=0.0, discount=0.9, lambda_init=3.0, normalize_reward=False)
+    self.kappa = 0.8
+    seen, last_ED = lively(games=4)
+    value_TE2 = self.players.values(seen.obs_TED.reshape(-1, 4)).reshape(3, 4, 2)
+    next_TE2 = np.concatenate([value_TE2[1:], self.players.values(last_ED)[None]])
+    change_TE2 = value_TE2 - 0.9 * next_TE2
+    owed_TE = KAPPA[pays] * seen.norm_TE if storage == "available" else 0.0
+    slack_TE = owed_TE - seen.cost_TE + change_TE2[..., 1]
+    for t in (1, 0):
+        slack_TE[t] += 0.9 * trace * slack_TE[t + 1]
+    gain_TE = seen.reward_TE - change_TE2[..., 0]
+    price = 3.0 / seen.norm_TE.mean()
+    wanted_TE = gain_TE - gain_TE.mean() + price * (slack_TE - slack_TE.mean())
+    mine_TE = self._judged(seen, last_ED).advantage_B.reshape(3, 4)
+    assert mine_TE == pytest.approx(wanted_TE / np.sqrt(np.square(wanted_TE).mean()), abs=1e-4)
+
+
+def lively(games: int) -> tuple[Rollout, Any]:
+    """Return a rollout in which no two steps are alike, and where it led."""
+    seen, rng = made(0.0, 0.0, 0.0), np.random.default_rng(0)
     seen.obs_TED[:] = rng.normal(size=seen.obs_TED.shape)
-    last_ED = rng.normal(size=(4, 4)).astype(np.float32)
-    obs_TED = seen.obs_TED.astype(np.float32)
-    seen.obs_TED = obs_TED
-    value_TE = self.players.values(obs_TED.reshape(-1, 4))[:, 1].reshape(3, 4)
-    next_TE = np.concatenate([value_TE[1:], self.players.values(last_ED)[None, :, 1]])
-    slack_TE = 0.5 * 1.0 - 2.0 + value_TE - 0.9 * next_TE
-    whole_E = 3 * (0.5 - 2.0) + value_TE[0] - 0.9 * next_TE[-1] + 0.1 * value_TE[1:].sum(0)
-    assert slack_TE.sum(0) == pytest.approx(whole_E)
-    seen.reward_TE[:] = 0.0
-    judged = self._judged(seen, last_ED)
-    reward_TE = self.players.values(obs_TED.reshape(-1, 4))[:, 0].reshape(3, 4)
-    del reward_TE
-    assert judged.return_B2[:, 1] == pytest.approx(
-        _gae_return(value_TE, next_TE).reshape(-1), abs=1e-4
-    )
+    seen.cost_TE[:] = rng.uniform(0, 3, size=(3, 4))
+    seen.reward_TE[:] = rng.normal(size=(3, 4))
+    seen.norm_TE[:, :games] = rng.uniform(0.5, 2, size=(3, games))
+    return seen, rng.normal(size=(4, 4)).astype(np.float32)
 
 
-def _gae_return(value_TE: Any, next_TE: Any) -> Any:
-    """Return what is to be learned of cost - eta m = 1.5 a step, with traces of 0.95."""
-    delta_TE = 1.5 + 0.9 * next_TE - value_TE
-    later_E, out_TE = np.zeros(4), np.zeros((3, 4))
-    for t in (2, 1, 0):
-        later_E = delta_TE[t] + 0.9 * 0.95 * later_E
-        out_TE[t] = later_E
-    return out_TE + value_TE
+def test_what_spares_cost_becomes_likelier_than_what_costs() -> None:
+    self = agent(lambda_init=10.0, slack_trace=0.0, discount=0.0, pays="cost")
+    self.players.flat.weights[:] = 0.0  # of values, too
+    seen, last_ED = lively(games=2)
+    gain_TE = self._judged(seen, last_ED).advantage_B.reshape(3, 4)[:, :2]
+    assert np.corrcoef(gain_TE.ravel(), -seen.cost_TE[:, :2].ravel())[0, 1] > 0.99
+
+
+def test_steps_count_by_their_age_which_begins_anew_with_each_episode(world: World) -> None:
+    self = agent(age_weights=True)
+    seen = rollout(self, world, n_steps=45)
+    age_E = np.zeros(4)
+    for t in range(45):
+        assert seen.weight_TE[t] == pytest.approx(0.99**age_E)
+        age_E = np.where(seen.done_TE[t], 0, age_E + 1)
+    assert seen.done_TE.any()
+
+
+def test_time_that_is_up_is_no_end() -> None:
+    short = replace(POLE, kwargs={"max_episode_steps": 4})
+    with closing(open_world(short, 4, 3, {})) as world:
+        seen = rollout(agent(nominal=0.0), world, n_steps=5)
+    assert np.flatnonzero(seen.done_TE.all(1)).tolist() == [3]
+    assert (seen.after_TE2[3] != 0).all()
+    assert not seen.after_TE2[[0, 1, 2, 4]].any()
+    assert seen.cost_TE.max() == 0
 
 
 def test_without_forces_there_is_no_ratio_and_the_disturber_learns_nothing(world: World) -> None:
-    self = agent(warm_up=1.0)
+    self = agent(warm_up=0.99)
     before = self.players.push_flat.weights.clone()
     said = told(self, world)
     assert "ratio" not in said[-1]
@@ -340,3 +380,30 @@ def test_an_odd_actor_does_the_opposite_of_the_opposite(world: World) -> None:
         obs_BD = np.random.default_rng(0).normal(size=(16, 4))
         same = np.allclose(policy(obs_BD), -policy(-obs_BD), atol=1e-6)
         assert same == odd
+
+
+@pytest.mark.parametrize(
+    ("config", "law"),
+    [
+        ({"warm_up": 0.5, "ramp": 0.5}, "add up to less than 1"),
+        ({"lambda_init": 20.0}, "lambda_init must be at most lambda_max"),
+    ],
+)
+def test_settings_that_would_turn_the_bound_off_are_refused(
+    config: dict[str, float], law: str
+) -> None:
+    with pytest.raises(ValueError, match=law):
+        Config(**config)
+
+
+def test_a_deviation_that_is_set_is_not_learned(world: World) -> None:
+    self = agent(log_std_final=-3.0, push_log_std_final=-2.0, nominal=0.0)
+    told(self, world, steps=128)
+    stds = [player.log_std_A.tolist() for player in (self.players.actor, self.players.disturber)]
+    assert stds == [[-3.0], [-2.0, -2.0]]
+
+
+def test_a_price_that_is_fixed_is_neither_moved_nor_called_infeasible(world: World) -> None:
+    self = agent(lambda_init=9.9, lambda_lr=0.0, eta=1e-6, nominal=0.0)
+    assert told(self, world)[-1]["infeasible"] == 0.0
+    assert self.lambda_ == 9.9

@@ -280,9 +280,9 @@ def test_costs_may_see_only_a_part() -> None:
 
 def test_it_is_a_task_like_any_other() -> None:
     try_out([task()])
-    world = world_spec([task(port=PortSpec(limit=2))], 4)
+    world = world_spec([task(port=PortSpec(limit=2, best=0.0))], 4)
     assert (world.observation.shape, world.action.shape, world.forces) == ((2,), (1,), 2)
-    world_ = open_world(task(port=PortSpec(limit=2)), 4, 0, {})
+    world_ = open_world(task(port=PortSpec(limit=2, best=0.0)), 4, 0, {})
     world_.envs.reset()
     assert world_.port is not None
     world_.port.push(np.ones((4, 2)))
@@ -331,7 +331,7 @@ def test_an_exam_measures_what_is_exact() -> None:
 
 def test_an_exam_measures_what_a_disturber_comes_to() -> None:
     of = system(**SCALAR)  # type: ignore[arg-type]
-    spec = task(SCALAR, port=PortSpec(limit=100), steps=2_000)
+    spec = task(SCALAR, port=PortSpec(limit=100, best=0.0), steps=2_000)
     for kappa in (0.0, 0.396, 0.7):
         strain = examine(Exam(spec, Pushing(0.9, kappa, 0.1), tuple(range(16)))).strain
         ratio = sum(s.cost for s in strain) / sum(s.energy for s in strain)

@@ -17,12 +17,14 @@ from rigorl.tasks.exam import Exam, examine
 from rigorl.tasks.gauge import shortfall, summary
 from rigorl.trial import fingerprint
 
-HOPPER = TaskSpec(name="hopper", env="Hopper-v5", port=PortSpec(bodies=("torso",), limit=50.0))
+HOPPER = TaskSpec(
+    name="hopper", env="Hopper-v5", port=PortSpec(bodies=("torso",), limit=50.0, best=0.0)
+)
 WEIGHT = 15.75 * 9.81
 
 
 def hopper(**changes: Any) -> TaskSpec:
-    parts: dict[str, Any] = {"bodies": ("torso",), "limit": 50.0, **changes}
+    parts: dict[str, Any] = {"bodies": ("torso",), "limit": 50.0, "best": 0.0, **changes}
     return replace(HOPPER, port=PortSpec(**parts))
 
 
@@ -79,8 +81,8 @@ def test_a_port_that_cannot_be_is_refused_where_it_stands(
 
 
 def test_a_task_that_cannot_be_pushed_has_no_port() -> None:
-    task = TaskSpec(name="pole", env="CartPole-v1", port=PortSpec(limit=1.0))
-    with pytest.raises(SpecError, match="CartPole-v1 has none") as caught:
+    task = TaskSpec(name="pole", env="CartPole-v1", port=PortSpec(limit=1.0, best=0.0))
+    with pytest.raises(SpecError, match="CartPole-v1 is none") as caught:
         world_spec([task], 1)
     assert caught.value.at == "$.tasks[0].port"
     with pytest.raises(SpecError, match="engine is gymnasium"):
@@ -91,6 +93,30 @@ def test_a_task_that_cannot_be_pushed_has_no_port() -> None:
 def test_a_port_says_what_is_wrong_with_it(port: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match="must"):
         hopper(**port)
+
+
+@pytest.mark.parametrize("env", ["HumanoidStandup-v5", "Ant-v4"])
+def test_a_robot_that_is_not_ours_to_step_has_no_port(env: str) -> None:
+    task = TaskSpec(name="a", env=env, port=PortSpec(bodies=("torso",), limit=1.0, best=0.0))
+    with pytest.raises(SpecError, match=f"{env} is none") as caught:
+        world_spec([task], 1)
+    assert caught.value.at == "$.tasks[0].port"
+
+
+def test_axes_are_those_along_which_a_body_moves_in_some_pose() -> None:
+    """The pole stands upright at first: only when it leans does it move up and down."""
+    pole = TaskSpec(name="a", env="InvertedPendulum-v5")
+    for bodies, size in ((("pole",), 2), (("cart",), 1)):
+        port = PortSpec(bodies=bodies, limit=1.0, best=1.0)
+        assert world_spec([replace(pole, port=port)], 1).forces == size
+
+
+def test_weights_are_of_the_robot_as_it_is_before_it_varies() -> None:
+    task = replace(hopper(limit=0.2, unit="weight"), vary={"mass": (0.5, 1.5)})
+    for seed in range(3):
+        with closing(open_world(task, 2, seed, {})) as world:
+            assert world.port is not None
+            assert world.port.limit == pytest.approx(0.2 * WEIGHT, rel=0.01)
 
 
 def test_tasks_of_a_trial_share_the_size_of_what_disturbs_them() -> None:
@@ -150,13 +176,17 @@ def test_an_exam_reads_what_a_disturber_does() -> None:
     assert summary(examined(Idle()).strain)["force"] == 0
 
 
-def test_a_cost_is_what_lacks_to_the_best_and_after_a_fall_all_of_it() -> None:
+def test_a_cost_is_what_lacks_to_the_best_and_a_fall_has_its_own() -> None:
     task = hopper(best=3.0, limit=100.0)
     fallen = examined(Leans([90.0, 0.0]), task, horizon=400)
     for strain, (earned,) in zip(fallen.strain, fallen.returns_EO.tolist(), strict=True):
         assert strain.fell
         assert strain.steps < 100
-        assert strain.cost >= 3.0 * 400 - earned - 1e-6  # more where a step earned above 3
+        lacked = 3.0 * strain.steps - earned  # less where a step earned above 3
+        assert lacked <= strain.cost - 300.0 <= lacked + 10
+    cheap = examined(Leans([90.0, 0.0]), hopper(best=3.0, limit=100.0, fall=0.0), horizon=400)
+    costs = ([strain.cost for strain in seen.strain] for seen in (fallen, cheap))
+    assert np.subtract(*costs) == pytest.approx(300.0)
     assert shortfall(np.array([2.0, 4.0]), 3.0).tolist() == [1.0, 0.0]
 
 

@@ -39,7 +39,7 @@ from rigorl.tasks.pushes import (
 )
 
 HOPPER = TaskSpec(
-    name="hopper", env="Hopper-v5", port=PortSpec(bodies=("torso", "foot"), limit=40.0)
+    name="hopper", env="Hopper-v5", port=PortSpec(bodies=("torso", "foot"), limit=40.0, best=0.0)
 )
 SHARES = st.floats(0.001, 1.0) | st.sampled_from([0.25, 0.5, 1.0])
 WAYS = st.sampled_from([0.0, 45.0, 90.0, 51.43, 359.0, UP, DOWN]) | st.floats(0, 359)
@@ -179,7 +179,7 @@ def test_chunks_of_an_exam_are_all_pushed() -> None:
 
 
 def test_a_port_of_all_axes_is_pushed_up_and_down_too() -> None:
-    port = PortSpec(bodies=("torso",), limit=40.0)
+    port = PortSpec(bodies=("torso",), limit=40.0, best=0.0)
     found = list(agent(Config(directions=4), TaskSpec(name="a", env="Ant-v5", port=port)).grid())
     assert {what.direction for what in found} == {0.0, 90.0, 180.0, 270.0, UP, DOWN}
 
@@ -238,7 +238,7 @@ def test_the_response_to_a_sine_is_that_of_the_closed_loop() -> None:
     numbers = {"A": A.tolist(), "B": B.tolist(), "D": B.tolist(), "Q": Q.tolist(), "R": R}
     task = TaskSpec(
         name="lq", env="rigorl/LinearQuadratic-v0", kwargs={**numbers, "steps": 3_000},
-        port=PortSpec(limit=1.0),
+        port=PortSpec(limit=1.0, best=0.0),
     )  # fmt: skip
 
     class Linear(Holds):

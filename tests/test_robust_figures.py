@@ -57,11 +57,11 @@ def test_a_curve_goes_from_the_policy_alone_to_the_whole_limit(
     assert figure is not None
     (a,), (b,) = lines(figure, "a"), lines(figure, "b")
     assert list(a.x) == [0, 0.5, 1]
-    assert list(a.y) == pytest.approx([10.1, 9.1, 4.1])
-    assert list(b.y) == pytest.approx([9.1, 8.1, 3.1])
+    assert list(a.y) == pytest.approx([10.1, 8.1, 4.1])
+    assert list(b.y) == pytest.approx([9.1, 7.1, 3.1])
     low, high = (trace for trace in figure.data if trace.legendgroup == "a" and not trace.name)
-    assert list(low.y) == pytest.approx([10, 9, 4])
-    assert list(high.y) == pytest.approx([10.2, 9.2, 4.2])
+    assert list(low.y) == pytest.approx([10, 8, 4])
+    assert list(high.y) == pytest.approx([10.2, 8.2, 4.2])
 
 
 def test_each_task_that_is_attacked_has_a_panel_and_an_arm_one_entry(spec: Experiment) -> None:

@@ -7,6 +7,8 @@ from typing import Annotated, Literal
 from msgspec import Meta, Struct
 
 AXES = "xyz"
+STEPS = 100
+"""What a fall costs, in steps that earn nothing."""
 SOME = tuple("".join(some) for n in (1, 2, 3) for some in combinations(AXES, n))
 
 
@@ -19,20 +21,24 @@ class PortSpec(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     force can do anything.
 
     `best` is the reward of a step that leaves nothing to be desired: what a step earns less than
-    that is its *cost*, never negative. After a fall each step that is left costs `best`.
+    that is its *cost*, never negative; where `best` is 0 rewards are costs. An episode that ends by
+    itself has fallen, which costs `fall` once more: a hundred steps of `best`, if it is left out.
     """
 
     limit: Annotated[float, Meta(gt=0)]
+    best: float
     bodies: tuple[str, ...] = ()
     unit: Literal["newton", "weight"] = "newton"
     frame: Literal["world", "body"] = "world"
     axes: str | None = None
-    best: float = 0.0
+    fall: Annotated[float, Meta(ge=0)] | None = None
 
     def __post_init__(self) -> None:
-        if not (math.isfinite(self.limit) and math.isfinite(self.best)):
+        told = self.limit, self.best, self.fall_cost
+        if not all(map(math.isfinite, told)):
             raise ValueError(
-                f"limit and best must be finite, but are {self.limit} and {self.best}; correct them"
+                "limit, best and fall must be finite, but are "
+                f"{self.limit}, {self.best} and {self.fall_cost}; correct them"
             )
         if self.axes is not None and self.axes not in SOME:
             raise ValueError(
@@ -41,3 +47,7 @@ class PortSpec(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
             )
         if len(set(self.bodies)) != len(self.bodies):
             raise ValueError(f"bodies must differ, but are {list(self.bodies)}; drop one")
+
+    @property
+    def fall_cost(self) -> float:
+        return STEPS * max(self.best, 0.0) if self.fall is None else self.fall

@@ -16,7 +16,7 @@ from rigorl.ports import PortSpec
 from rigorl.spec import TaskSpec
 from rigorl.tasks.world import World, WorldSpec
 
-TASK = TaskSpec(name="scalar", env="Pendulum-v1", port=PortSpec(limit=1.0))
+TASK = TaskSpec(name="scalar", env="Pendulum-v1", port=PortSpec(limit=1.0, best=0.0))
 LENGTH = 100
 
 

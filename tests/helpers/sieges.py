@@ -24,7 +24,7 @@ Row = tuple[float, float, float, float]
 FRESH: dict[str, Row] = {
     "nominal": (10, 0.0, 1, 0),
     "attack-0@0.50": (8, 0.5, 2, 0.5),
-    "attack-1@0.50": (9, 0.25, 3, 0.5),  # costs more, though it earns more
+    "attack-1@0.50": (9, 0.25, 3, 0.5),  # costs more, though it leaves more
     "attack-0@1.00": (4, 1.0, 6, 2),
     "attack-1@1.00": (5, 0.5, 5, 1),  # costs less, but more for its force
 }

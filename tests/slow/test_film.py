@@ -44,7 +44,7 @@ WALK = TaskSpec(
     env="Ant-v5",
     robot=ROBOT.read_text(),
     kwargs={"main_body": "torso"},
-    port=PortSpec(bodies=("torso",), limit=40.0, axes="x"),
+    port=PortSpec(bodies=("torso",), limit=40.0, axes="x", best=0.0),
 )
 
 

@@ -5,7 +5,7 @@ so a fresh one is trained against each policy, `after: <arm>`, and of several th
 
     s state, a = victim(s), d force, C = max(0, best - reward) its cost, a fall counted as in `hinf`
     an attacker, given s and its strength, maximises the sum of discount^t C, or of
-    discount^t (C - kappa |d|^p), with kappa the best ratio of C to |d|^p so far (`pays: gain`)
+    discount^t (C - kappa |d|^p), with kappa the ratio of C to |d|^p lately (`pays: gain`)
 
 `attackers` of them learn side by side in one trial, each with its own networks, luck and equal
 share of the environments, and so of the budget's steps. In each episode one is held to a share
@@ -57,8 +57,6 @@ class Config(Struct, frozen=True, forbid_unknown_fields=True):
     """With `gain` forces cost what they are worth: the worst ratio is looked for. Where costs
     grow with the force for ever, as those of linear systems do, it needs the norm `squared`."""
     norm: Literal["plain", "squared"] = "plain"
-    fall_cost: Coefficient | None = None
-    """Of an episode that ends by itself; `best` for ever after, discounted, if left out."""
     lr: Positive = 3e-4
     lr_schedule: Literal["constant", "linear"] = "constant"
     n_steps: Count = 2_048
@@ -77,7 +75,6 @@ class Config(Struct, frozen=True, forbid_unknown_fields=True):
     normalize_obs: bool = True
     normalize_reward: bool = True
     obs_clip: Positive = 10.0
-    reward_clip: Positive = 10.0
 
     def __post_init__(self) -> None:
         if len(set(self.strengths)) != len(self.strengths):
@@ -104,9 +101,8 @@ class Attacker:
         n_obs = math.prod(world.observation.shape or ())
         sizes = Sizes(n_obs, world.forces, config.hidden, config.log_std_init)
         terms = Terms(config.value_coef, config.entropy_coef, normalize_advantage=True)
-        scaling = Scaling(
-            config.normalize_obs, config.normalize_reward, config.obs_clip, config.reward_clip
-        )
+        # Costs are not clipped: the rarer falls are, the more they would be.
+        scaling = Scaling(config.normalize_obs, config.normalize_reward, config.obs_clip, math.inf)
         self.attacks = [
             Attack(sizes, terms, self._rules(1.0), scaling, config.adam_eps, luck)
             for luck in (integer(seed, "attacker", n) for n in range(config.attackers))
@@ -140,14 +136,13 @@ class Attacker:
         """Let all of them push for *n_steps* from *obs* on. Return where that led."""
         envs, port, spec = world.envs, world.port, world.task.port
         assert port is not None and spec is not None  # noqa: PT018, S101  refused before
-        shares, fall = list(self._shares(envs.num_envs)), self.config.fall_cost
-        fall = max(spec.best, 0.0) / (1 - self.config.discount) if fall is None else fall
+        shares = list(self._shares(envs.num_envs))
         for attack, _ in shares:
             attack.expect(n_steps)
         for t in range(n_steps):
             port.push(np.concatenate([attack.push(t, port.limit) for attack, _ in shares]))
             obs, reward_E, terminated_E, truncated_E, info = envs.step(victim(obs))
-            cost_E = shortfall(reward_E, spec.best) + fall * terminated_E
+            cost_E = shortfall(reward_E, spec.best) + spec.fall_cost * terminated_E
             cut_E, final = truncated_E & ~terminated_E, None
             if cut_E.any():
                 final = np.full(obs.shape, np.nan)

@@ -1,15 +1,14 @@
 """H-infinity: an actor against a disturber, under a bound on cost per unit of force.
 
 After Long, Yu, Li, Wang, Lin, Pang 2024, "Learning H-Infinity Locomotion Control" (arXiv
-2404.14405), whose training code is not public. What its figure shows is marked *paper*, what we
-chose is marked *ours*.
+2404.14405), whose training code is not public. Marked *paper* is what its figure shows.
 
     s state, a action, d force, r reward, C = max(0, best - r) its cost (paper: never negative)
     pi actor, mu disturber, V value of reward, Vc of cost, one body with two heads (paper)
     m = |d| (paper), or |d|^2, which makes it classical: eta is then the square of the L2 gain
     eta the cost that is admissible for each unit of m, lambda >= 0 the dual variable
 
-    slack_t = eta m_t - C_t + Vc(s_t) - gamma Vc(s_t+1)     (per step: dissipation, Vc stores)
+    slack_t = kappa m_t - C_t + Vc(s_t) - gamma Vc(s_t+1)   (per step: dissipation, Vc stores)
     pi     <- argmax  L_PPO(pi; A) + lambda L(pi; slack) / M
     mu     <- argmax  L_PPO(mu; Ad),  Ad the advantage of C - kappa m
     lambda <- clip(lambda - alpha (1 - sum C / (eta sum m)), 0, lambda_max)
@@ -18,13 +17,16 @@ Ours: the surrogate L carries the importance ratio, or the actor would receive n
 constraint; slack is accumulated as advantages are (`slack_trace`; 0 is the form above); M, the
 mean of m, makes lambda a price in reward for a unit of gain, whatever the forces (`per_force`);
 the two meet in some environments, and in the others, `nominal`, reward is earned under random
-forces or none (with 0 one rollout serves both, as in the figure). Vc values C - kappa m under the
-disturber, what it can still extract (Willems 1972, available storage), or C (`storage: cost`).
-kappa is the ratio of C to m lately (`pays: gain`; who earns more than 0 then has a higher one:
-Dinkelbach 1967), or eta (both players share one Lagrangian), or 0 (`cost`: as strong as allowed).
+forces or none (with 0 one rollout serves both, as in the figure; before there are forces, all
+earn). kappa is eta: both players share one Lagrangian; or the ratio of C to m lately (`pays:
+gain`; who earns more than 0 then has a higher one, and the slope of the slack is M times that of
+the ratio: Dinkelbach 1967); or 0 (`cost`: as strong as allowed). Vc values C - kappa m under the
+disturber, what it can still extract (Willems 1972, available storage), or, as does then the
+slack, C alone (`storage: cost`). C holds what is not due to forces, too: of a robot that earns
+less than `best` undisturbed, a small eta cannot be kept, and lambda goes to its cap.
 
-With `nominal: 1` there is no disturber, and it is PPO under random forces, or none. With `nominal:
-0`, `pays: cost` and a lambda of 0 for ever it is RARL (Pinto et al. 2017).
+`nominal: 1` is PPO under random forces, or none; `nominal: 0`, `pays: cost` and a lambda of 0 for
+ever is RARL (Pinto et al. 2017).
 
 Shapes: T steps of a rollout, E environments, B batch, D observation, A action, F force, 2 heads.
 """
@@ -60,7 +62,7 @@ Count = Annotated[int, Meta(gt=0)]
 Positive = Annotated[float, Meta(gt=0)]
 Coefficient = Annotated[float, Meta(ge=0)]
 Unit = Annotated[float, Meta(ge=0, le=1)]
-KAPPA_LR = 0.2
+KAPPA_LR, NEAR = 0.2, 0.9
 
 
 class Config(Struct, frozen=True, forbid_unknown_fields=True):
@@ -79,16 +81,12 @@ class Config(Struct, frozen=True, forbid_unknown_fields=True):
     lambda_lr: Coefficient = 0.1
     """alpha, for each rollout; 0 leaves lambda what it is."""
     lambda_max: Positive = 10.0
-    fall_cost: Coefficient | None = None
-    """Of an episode that ends by itself; `best` for ever after, discounted, if left out."""
     warm_up: Unit = 0.1
-    """Share of a task's steps without any force..."""
     ramp: Unit = 0.4
-    """...and of those after it, in which forces grow to the limit."""
+    """Shares of a task's steps without any force, and then of those in which they grow."""
     age_weights: bool = False
     """Whether a step counts discount^age (in its episode), as theory has it."""
-    # What follows without a word is as in `ppo`.
-    lr: Positive = 3e-4
+    lr: Positive = 3e-4  # and what follows without a word, as in `ppo`
     lr_schedule: Literal["constant", "linear"] = "constant"
     """Of both players: with `linear` they learn nothing at the end of a task."""
     n_steps: Count = 2_048
@@ -108,8 +106,8 @@ class Config(Struct, frozen=True, forbid_unknown_fields=True):
     log_std_init: float = 0.0
     log_std_final: float | None = None
     """Given, it is not learned: it goes there while forces grow, and stays."""
+    # Of the disturber:
     push_hidden: tuple[Count, ...] = (64, 64)
-    """Of the disturber, as are these."""
     push_lr: Positive = 3e-4
     push_log_std_init: float = -1.0
     """Of what is squashed: tanh of its norm is the share of the limit."""
@@ -122,19 +120,27 @@ class Config(Struct, frozen=True, forbid_unknown_fields=True):
     reward_memory: Count | None = None
     """Steps, about so many of the latest, by which rewards are scaled; all if left out."""
 
+    def __post_init__(self) -> None:
+        if self.warm_up + self.ramp >= 1:
+            law = (
+                "warm_up and ramp must leave steps at the limit, and add up to less than 1, but are"
+            )
+            raise ValueError(f"{law} {self.warm_up} and {self.ramp}; lower one")
+        if self.lambda_init > self.lambda_max:
+            law = f"at most lambda_max, but is {self.lambda_init} > {self.lambda_max}"
+            raise ValueError(f"lambda_init must be {law}; raise lambda_max")
+
 
 def make(config: Config, world: WorldSpec, seed: int) -> "HInf":
     spaces = world.observation, world.action
     if not isinstance(spaces[0], Box) or not isinstance(spaces[1], Box | Discrete):
         raise SpecError(
-            "hinf must see a Box and act in a Box or a Discrete space, but the spaces are "
-            f"{spaces[0]} and {spaces[1]}; choose a task with such spaces"
+            f"hinf must see a Box and act in a Box or a Discrete space, but they are {spaces}; "
+            "choose a task with such spaces"
         )
     if not world.forces:
-        raise SpecError(
-            "hinf must have something to be disturbed by, but the tasks have no port; give each "
-            "a `port`, or take agent ppo"
-        )
+        law = "hinf must be disturbed by something, but the tasks have no port; give each a `port`"
+        raise SpecError(law)
     games = round((1 - config.nominal) * world.num_envs)
     if 0 < config.nominal < 1 and not 0 < games < world.num_envs:
         raise SpecError(
@@ -170,7 +176,7 @@ class HInf:
             level = self._level(step / span.stop)
             left = 1 - step / span.stop if config.lr_schedule == "linear" else 1.0
             n_steps = min(config.n_steps, math.ceil((span.stop - step) / count))
-            counts = config.discount, config.fall_cost, config.age_weights
+            counts = config.discount, config.age_weights
             terms = Terms(self.games, level, config.random, *counts)
             rollout = field.play(self.players, terms, n_steps, self.luck)
             step = min(step + n_steps * count, span.stop)
@@ -220,12 +226,9 @@ class HInf:
         if level == 1:  # where costs are not due to forces alone, small ones would look expensive
             moved = self.lambda_ - config.lambda_lr * slack
             self.lambda_ = min(max(moved, 0.0), config.lambda_max)
-        return {
-            "lambda": self.lambda_,
-            "slack": slack,
-            "ratio": ratio,
-            "infeasible": float(slack < 0 and self.lambda_ == config.lambda_max),
-        }
+        capped = config.lambda_lr > 0 and self.lambda_ > NEAR * config.lambda_max
+        broken = float(capped and self.kappa > config.eta)
+        return {"lambda": self.lambda_, "slack": slack, "ratio": ratio, "infeasible": broken}
 
     def _judged(self, rollout: Rollout, last_ED: Array) -> Turns:
         """Return *rollout*, which led to *last_ED*, as both players are to learn from it."""
@@ -251,19 +254,19 @@ class HInf:
         push_TE = stored_gain_TE - owed_TE * (not available)
 
         plays_E = np.arange(len(last_ED)) < self.games
-        earns_E = ~plays_E | plays_E.all()
+        earns_E = ~plays_E | (plays_E.all() or not m_TE[:, plays_E].any())
         count_TE = rollout.weight_TE / rollout.weight_TE.mean()
         mean_m = float(of(m_TE, count_TE, plays_E).mean()) if config.per_force else 1.0
         price = self.lambda_ / mean_m if mean_m else 0.0
         earned_TE = centred(reward_TE, count_TE, earns_E)
-        spared_TE = centred(slack_TE, count_TE, plays_E)
+        earned_TE += price * centred(slack_TE, count_TE, plays_E)
         heads_TE2 = np.stack([reward_TE, stored_gain_TE], 2) + value_TE2
         weight_TE2 = np.stack([count_TE * earns_E, count_TE * plays_E], 2) * config.value_coef
         return Turns(
             obs_BD,
             action,
             players.acts.judge(obs_BD, action)[0],
-            evened(earned_TE + price * spared_TE),
+            evened(earned_TE),
             push_BF,
             players.pushes.judge(obs_BD, push_BF)[0],
             evened(centred(push_TE, count_TE, plays_E)),

@@ -40,7 +40,7 @@ class Config(Struct, frozen=True, forbid_unknown_fields=True):
     """Steps that a push lasts; none, and there are no pushes."""
     at: Annotated[int, Meta(ge=0)] = 50
     """The step of an episode with which a push begins."""
-    sinus: tuple[Annotated[int, Meta(ge=2)], ...] = ()
+    sinus: tuple[Annotated[int, Meta(ge=3)], ...] = ()
 
     def __post_init__(self) -> None:
         for name in ("strengths", "durations", "sinus"):

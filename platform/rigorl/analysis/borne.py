@@ -4,7 +4,7 @@ What is undefined is NaN here.
 """
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -48,7 +48,7 @@ def measured(
     seen: Sequence[Borne], ends: tuple[float, float] | None, bound: tuple[float, str] | None
 ) -> dict[str, float]:
     """Return the measures of one seed. What is undefined is NaN."""
-    levels = worst(seen)
+    levels, earning = worst(seen), worst(seen, by=lambda one: -one.earned)
     alone = levels.get(0.0)
     found = {
         "nominal": alone.earned if alone else math.nan,
@@ -57,7 +57,7 @@ def measured(
         "auc_fell": _area({s: one.fell for s, one in levels.items()}),
     }
     if ends is not None:
-        scaled = {s: float(normalise(np.array(one.earned), *ends)) for s, one in levels.items()}
+        scaled = {s: float(normalise(np.array(one.earned), *ends)) for s, one in earning.items()}
         found["auc"] = _area(scaled)
     most = max(levels, default=0.0)
     full = [o for o in seen if isinstance(o.what, Attack) and o.what.strength == most]
@@ -69,15 +69,17 @@ def measured(
     return found
 
 
-def worst(seen: Sequence[Borne]) -> dict[float, Borne]:
-    """Return, by strength, what came of the attacker that cost most; at 0 of the policy alone."""
+def worst(
+    seen: Sequence[Borne], by: Callable[[Borne], float] = lambda one: one.cost
+) -> dict[float, Borne]:
+    """Return, by strength, what came of the attacker with most of *by*; at 0 nobody attacks."""
     found: dict[float, Borne] = {}
     for one in seen:
         if one.what is None:
             found.setdefault(0.0, one)
         elif isinstance(one.what, Attack):
             before = found.get(one.what.strength)
-            if before is None or one.cost > before.cost:
+            if before is None or by(one) > by(before):
                 found[one.what.strength] = one
     return dict(sorted(found.items()))
 

@@ -26,11 +26,16 @@ def infeasible(evidence: Evidence) -> Iterator[str]:
 def bound(evidence: Evidence, arm: str) -> tuple[float, str] | None:
     """Return the eta that *arm* was asked to keep, and of which norm; None if it was not.
 
+    It was not where there is no disturber, or where a broken bound costs nothing.
+
     An eta that is not written down is read off what was measured: slack = 1 - ratio / eta.
     """
     if evidence.spec.arms[arm].agent.name != "hinf" or arm not in evidence.chosen:
         return None
     config = evidence.spec.arms[arm].chosen(evidence.chosen[arm]).config
+    free = config.get("lambda_lr") == 0 and not config.get("lambda_init")
+    if free or config.get("nominal") == 1:
+        return None
     norm, eta = str(config.get("norm", "plain")), config.get("eta")
     if eta is not None:
         return float(eta), norm

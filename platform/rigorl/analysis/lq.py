@@ -56,6 +56,10 @@ def system(A: ArrayLike, B: ArrayLike, D: ArrayLike, Q: ArrayLike, R: ArrayLike)
     n, n_u = of.B.shape
     if [m.shape for m in of] != [(n, n), (n, n_u), (n, of.D.shape[1]), (n, n), (n_u, n_u)]:
         raise ValueError(f"A, B, D, Q and R must fit together, but are {[m.shape for m in of]}")
+    if not all(np.isfinite(m).all() for m in of):
+        raise ValueError("A, B, D, Q and R must be finite, but are not")
+    if not (np.allclose(of.Q, of.Q.T) and np.allclose(of.R, of.R.T)):
+        raise ValueError("Q and R must be symmetric, but are not")
     return of
 
 
@@ -205,8 +209,8 @@ def hinf_riccati(
     and the loop stable, with the worst disturbance and without.
     """
     of = system(A, B, D, Q, R)
-    if g <= 0:
-        return None
+    if not g > 0:
+        raise ValueError(f"g must be above 0, but is {g}")
     unit = np.abs(of.R).max()
     of = of._replace(Q=of.Q / unit, R=of.R / unit, D=of.D * np.sqrt(unit) / g)  # now g is 1
     n_u, n_w = of.B.shape[1], of.D.shape[1]

@@ -2,8 +2,9 @@
 
 An arm is under attack where another one comes `after` it whose agent is `attacker` or `pushed`. On
 each seed that arm's trials examine the policy of the same seed, so all here is told seed by seed,
-and differences are of the same seeds. Of several attackers the one that costs most counts, at
-each strength by itself. A task was attacked last at the end of its own stage, and that exam counts.
+and differences are of the same seeds. Of several attackers the worst counts, at each strength by
+itself: who leaves least of the return, and, of costs and falls, who costs most. A task was attacked
+last at the end of its own stage, and that exam counts.
 
     AUC    return (on the task's scale) under the worst attacker, mean over strengths from 0, the
            policy alone, to 1, by trapezoids; undefined where no attacker has all of the limit
@@ -129,15 +130,16 @@ def _told(
     by: tuple[str, ...],
 ) -> Robustness:
     curves = [worst(seen) for seen in seeds]
+    earning = [worst(seen, by=lambda one: -one.earned) for seen in seeds]
 
-    def over(part: Callable[[Borne], float], strength: float) -> Told:
-        values = [part(one[strength]) if strength in one else math.nan for one in curves]
+    def over(part: Callable[[Borne], float], strength: float, of: Any = curves) -> Told:
+        values = [part(one[strength]) if strength in one else math.nan for one in of]
         return tell([{"x": value} for value in values], luck)["x"]
 
     levels = tuple(
         Level(
             strength=strength,
-            earned=over(lambda one: one.earned, strength),
+            earned=over(lambda one: one.earned, strength, earning),
             fell=over(lambda one: one.fell, strength),
             cost=over(lambda one: one.cost, strength),
         )
@@ -167,7 +169,8 @@ def _grid(seeds: Sequence[Sequence[Borne]]) -> Grid | None:
 
     def table(part: str) -> Table:
         def mean(what: Push) -> float | None:
-            values = [getattr(one[what], part) for one in maps if what in one]
+            # A push that came after the end of all episodes was none.
+            values = [getattr(one[what], part) for one in maps if what in one and one[what].force]
             return float(np.mean(values)) if len(values) == len(maps) else None
 
         cells = [mean(Push(*where)) for where in product(bodies, strengths, ways, durations)]

@@ -44,7 +44,6 @@ class Terms(NamedTuple):
     level: float
     random: Random
     discount: float
-    fall_cost: float | None
     age_weights: bool
 
 
@@ -67,9 +66,8 @@ class Field:
         rollout = Rollout(*room, players.disturber.blank(*shape))
         noise_TEA = actor.noise(*shape, generator=luck).numpy()
         noise_TEF = players.disturber.noise(*shape, generator=luck).numpy()
-        limit, fall = port.limit * terms.level, terms.fall_cost
+        limit = port.limit * terms.level
         force_TEF = terms.random.draw((*shape, port.size), luck) * limit
-        fall = max(spec.best, 0.0) / (1 - terms.discount) if fall is None else fall
         for t in range(n_steps):
             obs_ED = self.obs_ED
             action_E = players.acts.act(obs_ED, noise_TEA[t])
@@ -84,7 +82,7 @@ class Field:
             done_E = terminated_E | truncated_E
             self.age_E = np.where(done_E, 0, self.age_E + 1)
             self.obs_ED = self.obs_scale.learn(obs)
-            rollout.cost_TE[t] = shortfall(reward_E, spec.best) + fall * terminated_E
+            rollout.cost_TE[t] = shortfall(reward_E, spec.best) + spec.fall_cost * terminated_E
             rollout.reward_TE[t] = self.reward_scale.learn(reward_E, done_E)
             rollout.done_TE[t] = done_E
             cut_E = truncated_E & ~terminated_E

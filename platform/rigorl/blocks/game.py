@@ -8,7 +8,7 @@ of reward, and of cost.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 import torch
@@ -112,6 +112,8 @@ class Players:
         biases = [layer.bias.grad for layer in head(self.actor) if isinstance(layer, nn.Linear)]
         self._still = [grad for grad in biases if grad is not None] if odd else []
         """Gradients of what is 0 and stays so: an odd actor's biases."""
+        self._set: list[Tensor] = []
+        """And of deviations that are set."""
 
     def values(self, obs_BD: Array) -> Array:
         """Return value_B2."""
@@ -120,9 +122,11 @@ class Players:
 
     def explore(self, log_std: float | None, push_log_std: float | None) -> None:
         """Set the logarithm of the deviation of a player, if it is given."""
+        self._set = []
         for player, wanted in ((self.actor, log_std), (self.disturber, push_log_std)):
             if wanted is not None and isinstance(player, GaussianActor):
                 player.log_std_A.data.fill_(wanted)
+                self._set.append(cast("Tensor", player.log_std_A.grad))
 
     def learn(
         self, turns: Turns, lesson: Lesson, order: torch.Generator
@@ -145,10 +149,10 @@ class Players:
         obs_BD, clip = turns.obs_BD, lesson.clip
         told = turns.action, turns.log_prob_B, turns.advantage_B
         actor, entropy = follow(self.acts, obs_BD, *told, clip, lesson.entropy_coef)
-        for grad in self._still:
-            grad.zero_()
         told = turns.push_BF, turns.push_log_prob_B, turns.push_advantage_B
         disturber, push_entropy = follow(self.pushes, obs_BD, *told, clip, lesson.push_entropy_coef)
+        for grad in (*self._still, *self._set):
+            grad.zero_()
         error_B2 = np.subtract(self.critic(obs_BD), turns.return_B2)
         slope_B2 = error_B2 * turns.weight_B2
         reward, cost = np.add.reduce(slope_B2 * error_B2, 0) / len(obs_BD)

@@ -1,7 +1,6 @@
 """Policy + task + seeds -> returns."""
 
 import copy
-import math
 import threading
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
@@ -150,8 +149,7 @@ def _gauge(exam: Exam, room: "Room", count: int) -> Gauge | None:
                 "`port`"
             )
         return None
-    limit = min(room.envs.limit, math.inf if exam.horizon is None else exam.horizon)
-    return Gauge(spec, port, count, limit)
+    return Gauge(spec, port, count)
 
 
 def _batch(space: gym.Space[Any], obs: Sequence[Any]) -> Any:

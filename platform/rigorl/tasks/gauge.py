@@ -3,7 +3,6 @@
 Shapes: E episodes, F numbers of a disturbance.
 """
 
-import math
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -38,10 +37,10 @@ def shortfall(reward_E: NDArray[Any], best: float) -> NDArray[np.float64]:
 
 
 class Gauge:
-    """Reads what becomes of *count* episodes of at most *limit* steps, and pushes them."""
+    """Reads what becomes of *count* episodes, and pushes them."""
 
-    def __init__(self, spec: PortSpec, port: Port, count: int, limit: float) -> None:
-        self.spec, self.port, self.limit, self.step = spec, port, limit, 0
+    def __init__(self, spec: PortSpec, port: Port, count: int) -> None:
+        self.spec, self.port, self.step = spec, port, 0
         self.alive_E = np.ones(count, np.bool_)
         self.steps_E, self.fell_E = np.zeros(count, np.int64), np.zeros(count, np.bool_)
         self.cost_E, self.force_E, self.energy_E = np.zeros((3, count))
@@ -68,8 +67,7 @@ class Gauge:
         self.force_E += self._norm_E
         self.energy_E += np.square(self._norm_E)
         fell_E = alive_E & terminated_E
-        if math.isfinite(self.limit):  # what is left of an episode would have cost as much
-            self.cost_E += fell_E * max(self.spec.best, 0.0) * (self.limit - self.step)
+        self.cost_E += fell_E * self.spec.fall_cost
         self.fell_E |= fell_E
         self.alive_E = alive_E & ~over_E
 

@@ -16,9 +16,11 @@ from rigorl.ports import AXES, PortSpec
 from rigorl.spec import TaskSpec
 from rigorl.tasks.linear import LinearQuadratic
 from rigorl.tasks.robots.batched import BatchedMujoco
+from rigorl.tasks.robots.known import ROBOTS
 from rigorl.tasks.world import Envs, Port
 
 Array = NDArray[np.float64]
+POSES, NOTHING = 8, 1e-9
 
 
 class Pushed(NamedTuple):
@@ -37,7 +39,7 @@ class Bodies:
     """The port of a batch of robots."""
 
     def __init__(self, spec: PortSpec, robots: BatchedMujoco) -> None:
-        model = robots.models[0]
+        model = robots.model
         self._pushed = pushed(spec, model)
         self._robots, self._turns = robots, spec.frame == "body"
         self._wrench_EB6 = np.zeros((robots.num_envs, model.nbody, 6))
@@ -88,8 +90,8 @@ def forces(task: TaskSpec, env: gym.Env[Any, Any]) -> int:
     bare: Any = env.unwrapped
     if isinstance(bare, LinearQuadratic):
         return _of_system(task.port, bare)
-    if not isinstance(getattr(bare, "model", None), mujoco.MjModel) or task.engine != "auto":
-        fact = f"engine is {task.engine}" if task.engine != "auto" else f"{task.env} has none"
+    if type(bare) not in ROBOTS or task.engine != "auto":
+        fact = f"engine is {task.engine}" if task.engine != "auto" else f"{task.env} is none"
         raise SpecError(
             f"a port must be of a robot of Gymnasium's that rigorl steps, or of a linear system, "
             f"but {fact}; choose another task, or drop `port`",
@@ -135,16 +137,18 @@ def pushed(spec: PortSpec, model: mujoco.MjModel) -> Pushed:
 
 def _axes(spec: PortSpec, model: mujoco.MjModel, body_N: Sequence[int]) -> tuple[int, ...]:
     """Return the axes of *spec*; refuse those along which a force would change nothing."""
-    data = mujoco.MjData(model)
-    mujoco.mj_forward(model, data)
-    moves_N3 = np.array([_moves(model, data, body) for body in body_N])
+    moves_N3 = _moves(model, body_N, turns=spec.frame == "body")
+    for i, name in enumerate(spec.bodies):
+        if not moves_N3[i].any():
+            law = f"a body must be able to move, but {name!r} is fixed; drop it"
+            raise SpecError(law, f"$.port.bodies[{i}]")
     if spec.axes is None:
         return tuple(int(axis) for axis in np.flatnonzero(moves_N3.any(0)))
     axes = tuple(AXES.index(axis) for axis in spec.axes)
     for body, moves_3 in zip(spec.bodies, moves_N3, strict=True):
         for axis in axes:
             if not moves_3[axis]:
-                able = "".join(AXES[i] for i in np.flatnonzero(moves_3)) or "nothing"
+                able = "".join(AXES[i] for i in np.flatnonzero(moves_3))
                 raise SpecError(
                     f"a force must be able to move what it pushes, but along {AXES[axis]} it does "
                     f"nothing to {body!r}, which moves along {able}; write that, or drop axes",
@@ -153,8 +157,17 @@ def _axes(spec: PortSpec, model: mujoco.MjModel, body_N: Sequence[int]) -> tuple
     return axes
 
 
-def _moves(model: mujoco.MjModel, data: mujoco.MjData, body: int) -> NDArray[np.bool_]:
-    """Say along which axes of the world the centre of mass of *body* can move."""
+def _moves(model: mujoco.MjModel, body_N: Sequence[int], *, turns: bool) -> NDArray[np.bool_]:
+    """Say along which axes the centre of mass of each body can move in some pose of the robot."""
+    data, luck = mujoco.MjData(model), np.random.default_rng(0)
+    moves_N3 = np.zeros((len(body_N), 3), np.bool_)
     slope_3V = np.zeros((3, model.nv))
-    mujoco.mj_jacBodyCom(model, data, slope_3V, None, body)
-    return np.asarray(np.abs(slope_3V).max(1, initial=0.0) > 1e-9)  # noqa: PLR2004
+    for _ in range(POSES):
+        data.qpos[:] = model.qpos0
+        mujoco.mj_integratePos(model, data.qpos, luck.uniform(-1, 1, model.nv), 1.0)
+        mujoco.mj_fwdPosition(model, data)
+        for i, body in enumerate(body_N):
+            mujoco.mj_jacBodyCom(model, data, slope_3V, None, body)
+            own_3V = data.xmat[body].reshape(3, 3).T @ slope_3V if turns else slope_3V
+            moves_N3[i] |= np.abs(own_3V).max(1, initial=0.0) > NOTHING
+    return moves_N3

@@ -69,7 +69,9 @@ class BatchedMujoco(VectorEnv[Array, NDArray[Any], NDArray[Any]]):
         self.single_action_space = env.action_space
         self.observation_space = batch_space(env.observation_space, num_envs)
         self.action_space = batch_space(env.action_space, num_envs)
-        self.models, self.limit = models, time_limit(env) or math.inf
+        self.models, self.model = models, bare.model
+        """Of each environment; and what they were before any of them varied."""
+        self.limit = time_limit(env) or math.inf
         self._robot = ROBOTS[type(bare)](bare, models)
         self._simulations = Simulations(bare, models, variations, self._robot, threads)
         self.closed = False
