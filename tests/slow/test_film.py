@@ -35,7 +35,7 @@ tasks:
     env: Ant-v5
     robot: mine.xml
     kwargs: {main_body: torso, healthy_z_range: [0.05, 1], max_episode_steps: 150}
-    port: {bodies: [torso], limit: 40}
+    port: {bodies: [torso], limit: 40, best: 0}
 budget: {steps: 40, exam_every: 20, exam_episodes: 3}
 seeds: {test: [0, 1]}
 """
