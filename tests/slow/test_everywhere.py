@@ -81,7 +81,9 @@ def test_the_quickstart_gives_one_verdict_wherever_it_is_played(
     cluster.lose(nodes[0])
     followed = rigorl(tmp_path, *words, *kept, "--wait")
     assert followed.returncode == 0, followed.stdout + followed.stderr
-    assert "attached" in followed.stdout + followed.stderr
+    said = followed.stdout + followed.stderr
+    # A quick machine may have come to the end before it is asked again.
+    assert "attached" in said or "attempt 2: it goes on where it was" in said
     report = rigorl(tmp_path, "report", SPEC, *SET, *kept, "--json")
     assert json.loads(report.stdout) == alone
     why = rigorl(tmp_path, "status", SPEC, "--why", *kept)
