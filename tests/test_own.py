@@ -158,6 +158,7 @@ def test_it_is_opened_again_though_temporary_folders_were_cleaned() -> None:
     for path in Path(own._folder().name).glob("*"):
         path.unlink()
     open_env(WALK).close()  # type: ignore[no-untyped-call]
+    assert len(list(Path(own._folder().name).glob("*.xml"))) == 1
 
 
 def test_an_edited_model_is_shown_by_its_line(file: Path) -> None:

@@ -101,8 +101,7 @@ class Attacker:
         n_obs = math.prod(world.observation.shape or ())
         sizes = Sizes(n_obs, world.forces, config.hidden, config.log_std_init)
         terms = Terms(config.value_coef, config.entropy_coef, normalize_advantage=True)
-        # Costs are not clipped: the rarer falls are, the more they would be.
-        scaling = Scaling(config.normalize_obs, config.normalize_reward, config.obs_clip, math.inf)
+        scaling = Scaling(config.normalize_obs, config.normalize_reward, config.obs_clip)
         self.attacks = [
             Attack(sizes, terms, self._rules(1.0), scaling, config.adam_eps, luck)
             for luck in (integer(seed, "attacker", n) for n in range(config.attackers))

@@ -4,6 +4,7 @@ Shapes: T steps of a rollout, E environments, D observation (the strength last),
 force, K strengths, B batch.
 """
 
+import math
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
@@ -38,12 +39,14 @@ class Sizes(NamedTuple):
 
 
 class Scaling(NamedTuple):
-    """How far observations and costs are clipped, and whether each is brought to a scale."""
+    """Whether observations and costs are brought to a scale, and how far observations are clipped.
+
+    Costs are not clipped: the rarer falls are, the more they would be.
+    """
 
     obs: bool
     reward: bool
     obs_clip: float
-    reward_clip: float
 
 
 class Rules(NamedTuple):
@@ -76,7 +79,7 @@ class Attack:
         critic = mlp([n_obs + 1, *hidden, 1], 1.0, born)
         self.learner = assemble(self.actor, critic, terms, adam_eps, written=True)
         self.obs_scale = ObsScale(n_obs + 1, scaling.obs_clip, on=scaling.obs)
-        self.reward_scale = RewardScale(rules.discount, scaling.reward_clip, on=scaling.reward)
+        self.reward_scale = RewardScale(rules.discount, math.inf, on=scaling.reward)
         self.rules, self.kappa_K = rules, np.full(len(rules.strength_K), np.nan)
         self.level_E: NDArray[np.int64] = np.zeros(0, np.int64)
         self._rollout, self._noise_TEF = Rollout(np.zeros((0, 0, 0)), np.zeros(0)), np.zeros(0)
