@@ -15,10 +15,9 @@ import msgspec
 from rigorl.convert import convert
 from rigorl.errors import SpecError, TrialFailed, UnknownAgent, nearest
 from rigorl.spec import AgentSpec
-from rigorl.tasks.world import Policy, World, WorldSpec
+from rigorl.tasks.world import Policy, World, WorldSpec, load_policy, save_policy
 
 HOUSE = "rigorl.agents."
-POLICY = "policy.json"
 PLAYING = (
     "seeds.py",
     "schedules.py",
@@ -235,20 +234,6 @@ def configure(agent: AgentSpec) -> msgspec.Struct:
 def make(agent: AgentSpec, world: WorldSpec, seed: int) -> Agent:
     """Return the agent that *agent* describes, newborn, for *world*."""
     return find(agent.name).make(configure(agent), world, seed)
-
-
-def save_policy(policy: Policy, folder: Path) -> None:
-    """Write *policy* so that `load_policy` brings it back without its agent."""
-    folder.mkdir(parents=True)
-    policy.save(folder)
-    (folder / POLICY).write_bytes(msgspec.json.encode({"module": type(policy).__module__}))
-
-
-def load_policy(folder: Path) -> Policy:
-    """Return the policy that `save_policy` wrote into *folder*."""
-    module = msgspec.json.decode((folder / POLICY).read_bytes())["module"]
-    policy: Policy = importlib.import_module(module).load_policy(folder)
-    return policy
 
 
 def save_policies(policies: Mapping[str, Policy], folder: Path) -> None:

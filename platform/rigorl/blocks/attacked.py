@@ -3,7 +3,6 @@
 Shapes: B batch, F numbers of a force.
 """
 
-import importlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,8 @@ from rigorl.blocks import greedy
 from rigorl.blocks.forces import squash
 from rigorl.blocks.greedy import GreedyPolicy
 from rigorl.errors import SpecError, TrialFailed
-from rigorl.tasks.world import Policy, WorldSpec
+from rigorl.tasks import world as worlds
+from rigorl.tasks.world import Policy, WorldSpec, save_policy
 
 Array = NDArray[Any]
 
@@ -41,7 +41,7 @@ class Attacked:
         return squash(push_BF.astype(np.float64), self.strength * self.limit)
 
     def save(self, folder: Path) -> None:
-        save_victim(self.victim, folder)
+        save_policy(self.victim, folder / "victim")
         mine = folder / "disturber"
         mine.mkdir()
         self.disturber.save(mine)
@@ -53,28 +53,14 @@ def load_policy(folder: Path) -> Attacked:
     """Return the policy that `Attacked.save` wrote into *folder*."""
     kept = msgspec.json.decode((folder / "attacked.json").read_bytes())
     disturber = greedy.load_policy(folder / "disturber")
-    return Attacked(load_victim(folder), disturber, kept["strength"], kept["limit"])
+    return Attacked(
+        worlds.load_policy(folder / "victim"), disturber, kept["strength"], kept["limit"]
+    )
 
 
 def seen(obs: Array, strength_B: Array) -> Array:
     """Return obs_BD, flat, with how strong a disturber may be as its last column."""
     return np.concatenate([obs.reshape(len(obs), -1), strength_B[:, None]], 1)
-
-
-def save_victim(victim: Policy, folder: Path) -> None:
-    """Write *victim* into a folder of its own, and which module reads it."""
-    mine = folder / "victim"
-    mine.mkdir()
-    victim.save(mine)
-    module = type(victim).__module__
-    (folder / "victim.json").write_bytes(msgspec.json.encode({"module": module}))
-
-
-def load_victim(folder: Path) -> Policy:
-    """Return the policy that `save_victim` wrote into *folder*."""
-    module = msgspec.json.decode((folder / "victim.json").read_bytes())["module"]
-    victim: Policy = importlib.import_module(module).load_policy(folder / "victim")
-    return victim
 
 
 def check(world: WorldSpec, who: str) -> None:

@@ -13,8 +13,8 @@ import numpy as np
 from msgspec import Struct
 from numpy.typing import NDArray
 
-from rigorl.blocks.attacked import load_victim, save_victim
-from rigorl.tasks.world import Policy
+from rigorl.tasks import world as worlds
+from rigorl.tasks.world import Policy, save_policy
 
 Array = NDArray[Any]
 
@@ -51,11 +51,11 @@ class Scripted:
         return Scripted(copy.deepcopy(self.victim, memo), self.script)
 
     def save(self, folder: Path) -> None:
-        save_victim(self.victim, folder)
+        save_policy(self.victim, folder / "victim")
         (folder / "scripted.json").write_bytes(msgspec.json.encode(self.script))
 
 
 def load_policy(folder: Path) -> Scripted:
     """Return the policy that `Scripted.save` wrote into *folder*."""
     script = msgspec.json.decode((folder / "scripted.json").read_bytes(), type=Script)
-    return Scripted(load_victim(folder), script)
+    return Scripted(worlds.load_policy(folder / "victim"), script)

@@ -1,11 +1,13 @@
 """What an agent learns from, and what it is told of it beforehand."""
 
+import importlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 import gymnasium as gym
+import msgspec
 from gymnasium.vector import VectorEnv
 from msgspec import Struct
 from numpy.typing import NDArray
@@ -14,6 +16,7 @@ from rigorl.errors import TrialFailed
 from rigorl.spec import TaskSpec
 from rigorl.tasks.examples import Examples
 
+POLICY = "policy.json"
 DIVERGED = "rigorl/diverged"
 """Key of an `info`: the step was not believed, and its episode is over."""
 Envs = VectorEnv[Any, Any, Any]
@@ -32,6 +35,20 @@ class Policy(Protocol):
 
     def save(self, folder: Path) -> None:
         """Write what `load_policy(folder)` of the same module reads."""
+
+
+def save_policy(policy: Policy, folder: Path) -> None:
+    """Write *policy* so that `load_policy` brings it back without its agent."""
+    folder.mkdir(parents=True)
+    policy.save(folder)
+    (folder / POLICY).write_bytes(msgspec.json.encode({"module": type(policy).__module__}))
+
+
+def load_policy(folder: Path) -> Policy:
+    """Return the policy that `save_policy` wrote into *folder*."""
+    module = msgspec.json.decode((folder / POLICY).read_bytes())["module"]
+    policy: Policy = importlib.import_module(module).load_policy(folder)
+    return policy
 
 
 @runtime_checkable
