@@ -1,5 +1,8 @@
 """Linear systems with quadratic cost: closed forms first, then what must hold of any."""
 
+import runpy
+from pathlib import Path
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -339,3 +342,17 @@ def test_the_optimum_of_two_gains_is_that_of_a_search() -> None:
     best = min(kept(ratio * by) for by in np.linspace(0.8, 1.25, 10))
     assert h2_cost(*INTEGRATOR, K) <= best * (1 + 1e-9)
     assert best <= h2_cost(*INTEGRATOR, K) * 1.02
+
+
+def test_what_the_study_says_of_a_disturber_is_exact() -> None:
+    """By noise alone it is `worst_ratio`, by what it does at rest the gain of what never swings."""
+    file = Path(__file__).parents[1] / "experiments" / "hinf" / "linear.py"
+    ratio = runpy.run_path(str(file))["ratio"]
+    K, kappa, none = np.array([[0.9]]), np.array([[0.6]]), np.zeros(1)
+    known = worst_ratio(*SCALAR, 0.9, 0.6)
+    assert ratio(SCALAR, K, (kappa, none), 100_000) == pytest.approx(known, rel=1e-4)
+    leaning = ratio(SCALAR, K, (np.zeros((1, 1)), np.ones(1)), 100_000)
+    assert leaning == pytest.approx(1.81 / 0.8**2, rel=1e-4)
+    gain = l2_gain(*SCALAR, 0.9) ** 2
+    for slope in (0.5, 0.79, 0.9, 2.0):  # the last ones make it unstable
+        assert ratio(SCALAR, K, (np.array([[slope]]), np.ones(1)), 200) <= gain * (1 + 1e-12)

@@ -12,7 +12,7 @@ import argparse
 import json
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import count
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -26,19 +26,20 @@ from rigorl.analysis.lq_optimum import constrained
 from rigorl.outside import yaml_file
 from rigorl.outside.journal import at_home
 from rigorl.spec import Experiment
+from rigorl.tasks.world import Pusher
 
 HERE = Path(__file__).parent
 SIZES = ((2, 1, 1), (3, 1, 1), (3, 2, 2), (4, 2, 2), (5, 2, 1), (6, 3, 2))
 """States, inputs, forces of what is drawn."""
-BETWEEN, ROOM, USUAL = 0.4, 1.1, 0.15
+BETWEEN, ROOM, USUAL, SMALL = 0.4, 1.1, 0.15, 1e-3
 Matrix = NDArray[np.float64]
 
 
 class Learned(NamedTuple):
     """What one trial learned: K, its gain and cost, and lambda, a mean over the last quarter.
 
-    `found` is what fresh attackers come to, as a share of the worst that there is; in an exam,
-    where nothing is discounted, that is the gain of the system as it is played.
+    `found` is the ratio of cost to energy that fresh attackers come to, as a share of the worst
+    that there is, the gain's square.
     """
 
     K: Matrix
@@ -100,32 +101,58 @@ def undiscounted(spec: Experiment, arm: str) -> lq.System:
 
 def learned(spec: Experiment, arm: str, home: Path) -> list[Learned]:
     """Return what each test seed of *arm* learned."""
-    of, played, journal = undiscounted(spec, arm), system(spec), at_home(home)
+    of, journal = undiscounted(spec, arm), at_home(home)
     trials = plan.trials(spec, arm, "test", {}, spec.seeds.test)
-    attacks = attacked(spec, arm, journal)
-    found = []
-    for trial, ratio in zip(trials, attacks, strict=True):
-        K = asked(home / "trials" / trial.id / "policies", len(of.A))
+    Ks = [asked(home / "trials" / trial.id / "policies", len(of.A)) for trial in trials]
+    attacks, found = attacked(spec, arm, home, of, Ks), []
+    for trial, K, worst in zip(trials, Ks, attacks, strict=True):
         said = [report.metrics for report in journal.reports([trial.id])[trial.id]]
         price = float(np.mean([one.get("lambda", 0.0) for one in said[-len(said) // 4 :]]))
-        share = None if ratio is None else ratio / lq.l2_gain(*played, K) ** 2
-        found.append(Learned(K, lq.l2_gain(*of, K), lq.h2_cost(*of, K), price, share))
+        gain = lq.l2_gain(*of, K)
+        share = None if worst is None else worst / gain**2
+        found.append(Learned(K, gain, lq.h2_cost(*of, K), price, share))
     journal.close()
     return found
 
 
-def attacked(spec: Experiment, arm: str, journal: Any) -> list[float | None]:
+def attacked(spec: Experiment, arm: str, home: Path, of: lq.System, Ks: list[Matrix]) -> list[Any]:
     """Return the worst ratio of cost to energy that fresh attackers found, seed by seed."""
     mine = [name for name, other in spec.arms.items() if other.after == arm]
     if not mine:
         return [None] * len(spec.seeds.test)
     trials = plan.trials(spec, mine[0], "test", {}, spec.seeds.test)
-    task, ratios = spec.tasks[0].name, []
-    for trial in trials:
-        said = journal.reports([trial.id])[trial.id][-1].metrics
-        names = [name for name in said if name.startswith(f"cost/{task}/attack-")]
-        ratios.append(max(said[name] / said[name.replace("cost", "energy", 1)] for name in names))
+    steps = spec.tasks[0].kwargs["steps"]
+    ratios = []
+    for trial, K in zip(trials, Ks, strict=True):
+        found = contract.load_policies(home / "trials" / trial.id / "policies")
+        pushing = [policy.push for policy in found.values() if isinstance(policy, Pusher)]
+        ratios.append(max(ratio(of, K, answer(push, len(of.A)), steps) for push in pushing))
     return ratios
+
+
+def answer(push: Callable[[Matrix], Matrix], states: int) -> tuple[Matrix, Matrix]:
+    """Return kappa and b of a disturber that answers small states with d = kappa x + b."""
+    small_NN = SMALL * np.eye(states)
+    force_NF = push(np.concatenate([small_NN, -small_NN]))
+    kappa: Matrix = (force_NF[:states] - force_NF[states:]).T / (2 * SMALL)
+    return kappa, force_NF.mean(0)
+
+
+def ratio(of: lq.System, K: Matrix, d: tuple[Matrix, Matrix], steps: int) -> float:
+    """Return the cost of d = kappa x + b + noise over its energy, in so many *steps* from rest.
+
+    It is exact, and at most the gain's square whatever d is. The greater one counts of noise alone
+    and b alone: what swings is not seen without the one, what only leans not without the other.
+    """
+    kappa, b_F = d
+    paid, M = of.Q + K.T @ of.R @ K, of.A - of.B @ K + of.D @ kappa
+    X, m_N, costs, energies = np.zeros_like(M), np.zeros(len(M)), np.zeros(2), np.zeros(2)
+    for _ in range(steps):
+        d_F = kappa @ m_N + b_F
+        costs += np.trace(paid @ X), m_N @ paid @ m_N
+        energies += np.trace(kappa @ X @ kappa.T) + of.D.shape[1], d_F @ d_F
+        X, m_N = M @ X @ M.T + of.D @ of.D.T, M @ m_N + of.D @ b_F
+    return float(np.max(costs[energies > 0] / energies[energies > 0]))
 
 
 def asked(folder: Path, states: int) -> Matrix:
