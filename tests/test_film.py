@@ -1,7 +1,7 @@
 """Who looks on at an exam sees what was scored; what is drawn of it is in slow/."""
 
 import signal
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -93,19 +93,17 @@ def test_a_film_has_at_most_25_pictures_a_second(dt: float, steps: int) -> None:
     assert film.stride(dt) == steps
 
 
-def policies(*names: str) -> Mapping[str, Any]:
-    return {name: Calm() for name in names}
-
-
-def test_of_attackers_one_is_filmed_that_may_do_its_worst() -> None:
-    known = policies("attack-0@0.25", "attack-0@1.00", "attack-1@1.00", "nominal", "a")
-    assert filming._named(None, known) == "attack-0@1.00"
-    assert filming._named(None, policies("sac", "ppo")) == "ppo"
-    ways = policies("nominal", "push:torso:0.50:000:10", "push:torso:0.75:090:10")
-    assert filming._named(None, ways) == "push:torso:0.75:090:10"
-    assert filming._named("nominal", known) == "nominal"
+def test_of_attackers_the_worst_is_filmed() -> None:
+    known = ["attack-0@0.25", "attack-0@1.00", "attack-1@1.00", "nominal", "a"]
+    assert filming._named(None, known, {}) == "attack-0@1.00"
+    costs = {"attack-0@0.25": 9.0, "attack-0@1.00": 1.0, "attack-1@1.00": 2.0}
+    assert filming._named(None, known, costs) == "attack-1@1.00"
+    assert filming._named(None, ["sac", "ppo"], {}) == "ppo"
+    ways = ["nominal", "push:torso:0.50:000:10", "push:torso:0.75:090:10"]
+    assert filming._named(None, ways, {}) == "push:torso:0.75:090:10"
+    assert filming._named("nominal", known, costs) == "nominal"
     with pytest.raises(SpecError, match="'nominl' was not; did you mean 'nominal'"):
-        filming._named("nominl", known)
+        filming._named("nominl", known, costs)
 
 
 def pages(count: int) -> Iterator[Image.Image]:

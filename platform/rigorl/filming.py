@@ -3,12 +3,13 @@
 import argparse
 import logging
 import re
-from collections.abc import Generator, Iterator, Mapping
+from collections.abc import Generator, Iterable, Iterator, Mapping
 from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import NamedTuple
 
 from rigorl import opening, plan, report, switching
+from rigorl.analysis.borne import borne
 from rigorl.checkpoint import Store
 from rigorl.errors import IncompleteResults, SpecError, nearest
 from rigorl.outside import film, yaml_file
@@ -98,8 +99,8 @@ def _scenes(
                 raise
             left.append(str(error))
             continue
-        name = _named(args.policy, policies)
         task = next(task for task in trial.tasks if task.name == (args.task or spec.tasks[-1].name))
+        name = _named(args.policy, policies, _costs(trial, task, journal))
         yield Scene(trial, name, policies[name], task, args.episode)
     if len(left) == len(spec.arms):
         raise IncompleteResults(left[0])
@@ -152,10 +153,17 @@ def _seed(args: argparse.Namespace, spec: Experiment) -> int:
     return seed
 
 
-def _named(asked: str | None, policies: Mapping[str, Policy]) -> str:
-    """Return which of *policies* is filmed: of those that push one that may do its worst."""
+def _costs(trial: Trial, task: TaskSpec, journal: SqlJournal) -> dict[str, float]:
+    """Return what each attack cost in the last exam of *trial*, if the journal knows."""
+    reports = journal.reports([trial.id]).get(trial.id, ())
+    seen = borne(reports[-1], task.name) if reports else []
+    return {pushes.name(one.what): one.cost for one in seen if one.what is not None}
+
+
+def _named(asked: str | None, policies: Iterable[str], costs: Mapping[str, float]) -> str:
+    """Return which of *policies* is filmed: of those that push as hard as any, who cost most."""
     if asked is None:
-        return min(policies, key=lambda name: (-_strength(name), name))
+        return min(policies, key=lambda name: (-_strength(name), -costs.get(name, 0.0), name))
     if asked not in policies:
         raise SpecError(
             f"--policy must be one that was examined, but {asked!r} was not"
