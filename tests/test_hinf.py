@@ -194,15 +194,18 @@ def test_norms_are_of_what_was_applied(world: World) -> None:
 
 
 # 10. Warm-up and curriculum, and what was reached is told.
-def test_forces_grow_from_nothing_to_the_limit_and_say_so(world: World) -> None:
-    said = told(agent(warm_up=0.25, ramp=0.5, nominal=0.0), world, steps=64 * 8)
+@pytest.mark.parametrize("strength", [1.0, 0.5])
+def test_forces_grow_from_nothing_to_their_full_strength(world: World, strength: float) -> None:
+    settings: Any = {"warm_up": 0.25, "ramp": 0.5, "nominal": 0.0, "strength": strength}
+    said = told(agent(**settings), world, steps=64 * 8)
     levels = [one["force_level"] for one in said]
     assert levels[:2] == [0.0, 0.0]
     assert levels == sorted(levels)
-    assert levels[-1] == 1.0
+    assert levels[-1] == strength
     assert "ratio" not in said[0]  # nobody was pushed: no ratio, and not 0
-    first = next(one for one in said if one["force_level"] == 1)
+    first = next(one for one in said if one["force_level"] == strength)
     assert all(one["lambda"] == 0.0 for one in said[: said.index(first)])
+    assert said[-1]["lambda"] > 0
 
 
 # 11. What is stored does not depend on the force of the same step.

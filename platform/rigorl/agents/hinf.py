@@ -83,7 +83,9 @@ class Config(Struct, frozen=True, forbid_unknown_fields=True):
     lambda_max: Positive = 10.0
     warm_up: Unit = 0.1
     ramp: Unit = 0.4
-    """Shares of a task's steps without any force, and then of those in which they grow."""
+    """Shares of a task's steps without any force, and then of those in which they grow ..."""
+    strength: Annotated[float, Meta(gt=0, le=1)] = 1.0
+    """... to this share of the port's limit."""
     age_weights: bool = False
     """Whether a step counts discount^age (in its episode), as theory has it."""
     lr: Positive = 3e-4  # and what follows without a word, as in `ppo`
@@ -122,9 +124,7 @@ class Config(Struct, frozen=True, forbid_unknown_fields=True):
 
     def __post_init__(self) -> None:
         if self.warm_up + self.ramp >= 1:
-            law = (
-                "warm_up and ramp must leave steps at the limit, and add up to less than 1, but are"
-            )
+            law = "warm_up and ramp must add up to less than 1, to leave steps at strength, but are"
             raise ValueError(f"{law} {self.warm_up} and {self.ramp}; lower one")
         if self.lambda_init > self.lambda_max:
             law = f"at most lambda_max, but is {self.lambda_init} > {self.lambda_max}"
@@ -199,9 +199,8 @@ class HInf:
     def _level(self, share: float) -> float:
         """Return the forces that there may be then, in limits."""
         config, late = self.config, share - self.config.warm_up
-        if late < 0 or config.ramp == 0:
-            return float(late >= 0)
-        return min(1.0, late / config.ramp)
+        grown = late / config.ramp if config.ramp else float(late >= 0)
+        return config.strength * min(max(grown, 0.0), 1.0)
 
     def _lesson(self, level: float, left: float) -> Lesson:
         config = self.config
@@ -223,7 +222,7 @@ class HInf:
         ratio = float((weight_TE * rollout.cost_TE[theirs]).sum()) / force
         slack = 1 - ratio / config.eta
         self.kappa += KAPPA_LR * (ratio - self.kappa)
-        if level == 1:  # where costs are not due to forces alone, small ones would look expensive
+        if level == config.strength:  # before, costs that no force is due to would count for more
             moved = self.lambda_ - config.lambda_lr * slack
             self.lambda_ = min(max(moved, 0.0), config.lambda_max)
         capped = config.lambda_lr > 0 and self.lambda_ > NEAR * config.lambda_max
