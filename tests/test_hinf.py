@@ -123,9 +123,10 @@ def test_a_price_changes_what_the_actor_learns_and_nothing_else(world: World) ->
     assert np.array_equal(a.return_B2, b.return_B2)
 
 
-# 3. The sign of the dual step, in its three regimes.
+# 3. The sign of the dual step, in its three regimes; one bad rollout moves it no further than alpha.
 @pytest.mark.parametrize(
-    ("cost", "before", "after"), [(2.0, 1.0, 1.1), (0.5, 1.0, 0.95), (0.0, 0.05, 0.0)]
+    ("cost", "before", "after"),
+    [(2.0, 1.0, 1.1), (99.0, 1.0, 1.1), (0.5, 1.0, 0.95), (0.0, 0.05, 0.0)],
 )
 def test_violated_it_rises_satisfied_it_falls_and_never_below_0(
     cost: float, before: float, after: float

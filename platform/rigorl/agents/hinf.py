@@ -11,7 +11,7 @@ After Long, Yu, Li, Wang, Lin, Pang 2024, "Learning H-Infinity Locomotion Contro
     slack_t = kappa m_t - C_t + Vc(s_t) - gamma Vc(s_t+1)   (per step: dissipation, Vc stores)
     pi     <- argmax  L_PPO(pi; A) + lambda L(pi; slack) / M
     mu     <- argmax  L_PPO(mu; Ad),  Ad the advantage of C - kappa m
-    lambda <- clip(lambda - alpha (1 - sum C / (eta sum m)), 0, lambda_max)
+    lambda <- clip(lambda - alpha max(1 - sum C / (eta sum m), -1), 0, lambda_max)
 
 Ours: the surrogate L carries the importance ratio, or the actor would receive nothing of the
 constraint; slack is accumulated as advantages are (`slack_trace`; 0 is the form above); M, the
@@ -79,7 +79,7 @@ class Config(Struct, frozen=True, forbid_unknown_fields=True):
     per_force: bool = True
     lambda_init: Coefficient = 0.0
     lambda_lr: Coefficient = 0.1
-    """alpha, for each rollout; 0 leaves lambda what it is."""
+    """alpha, the most that a rollout moves lambda; 0 leaves it what it is."""
     lambda_max: Positive = 10.0
     warm_up: Unit = 0.1
     ramp: Unit = 0.4
@@ -223,7 +223,7 @@ class HInf:
         slack = 1 - ratio / config.eta
         self.kappa += KAPPA_LR * (ratio - self.kappa)
         if level == config.strength:  # before, costs that no force is due to would count for more
-            moved = self.lambda_ - config.lambda_lr * slack
+            moved = self.lambda_ - config.lambda_lr * max(slack, -1.0)
             self.lambda_ = min(max(moved, 0.0), config.lambda_max)
         capped = config.lambda_lr > 0 and self.lambda_ > NEAR * config.lambda_max
         broken = float(capped and self.kappa > config.eta)
