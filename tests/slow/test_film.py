@@ -6,6 +6,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +23,7 @@ from rigorl.ports import PortSpec
 from rigorl.spec import TaskSpec
 from rigorl.tasks.exam import Exam
 from rigorl.tasks.seen import Moment, look_on
+from rigorl.trial import Report
 
 pytestmark = pytest.mark.filterwarnings("default")
 SPEC = """
@@ -59,6 +61,16 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return place
 
 
+def finals(place: Path, seed: int) -> dict[str, Report]:
+    """Return the last report of each arm's trial with *seed*."""
+    with closing(at_home(place / ".rigorl")) as journal:
+        return {
+            trial.arm: journal.reports([trial.id])[trial.id][-1]
+            for trial in journal.trials("pushed")
+            if trial.seed == seed
+        }
+
+
 def test_each_arm_is_filmed_as_its_exam_was(place: Path) -> None:
     done = rigorl(place, "film", "pushed.yaml", "--json", "--episode", "1")
     assert done.returncode == 0, done.stderr
@@ -67,15 +79,9 @@ def test_each_arm_is_filmed_as_its_exam_was(place: Path) -> None:
         ("calm", "uniform"),
         ("leaner", "attack-0@1.00"),
     ]
-    journal = at_home(place / ".rigorl")
-    finals = {
-        trial.arm: journal.reports([trial.id])[trial.id][-1]
-        for trial in journal.trials("pushed")
-        if trial.seed == 0
-    }
-    journal.close()
+    known = finals(place, seed=0)
     for f in films:
-        (score,) = [s for s in finals[f["arm"]].scores if s.policy == f["policy"]]
+        (score,) = [s for s in known[f["arm"]].scores if s.policy == f["policy"]]
         assert f["earned"] == f["reported"] == score.returns[1][0]
         assert f["steps"] > 10
         with Image.open(place / f["file"]) as found:
@@ -94,6 +100,10 @@ def test_films_are_kept_with_the_runs_of_their_trials(place: Path) -> None:
     (study,) = client.search_experiments(filter_string="name = 'pushed'")
     runs = client.search_runs([study.experiment_id], "tags.arm = 'leaner' and tags.seed = '1'")
     (run,) = [run for run in runs if "trial" in run.data.tags]
+    (alone,) = [s for s in finals(place, seed=1)["leaner"].scores if s.policy == "nominal"]
+    earned = float(np.mean([one for (one,) in alone.returns]))
+    assert run.data.metrics["robust/walk/nominal"] == earned
+    assert run.data.metrics["robust/walk/auc"] != earned
     (kept,) = client.list_artifacts(run.info.run_id, "films")
     assert kept.path == "films/leaner-seed1-attack-0@1.00-walk-0.gif"
 

@@ -44,6 +44,20 @@ def borne(report: Report, task: str) -> list[Borne]:
     return found
 
 
+def bore(report: Report, tasks: Iterable[str]) -> dict[str, float]:
+    """Return the measures of *tasks* in which the trial of *report* pushed, by name, in returns.
+
+    They are called `robust/TASK/MEASURE`.
+    """
+    found: dict[str, float] = {}
+    for task in tasks:
+        seen = borne(report, task)
+        if any(one.what is not None for one in seen):
+            told = measured(seen, (0.0, 1.0), None)
+            found |= {f"robust/{task}/{name}": value for name, value in told.items()}
+    return found
+
+
 def measured(
     seen: Sequence[Borne], ends: tuple[float, float] | None, bound: tuple[float, str] | None
 ) -> dict[str, float]:

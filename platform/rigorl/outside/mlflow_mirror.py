@@ -19,6 +19,7 @@ import threading
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
+from rigorl.analysis.borne import bore
 from rigorl.analysis.curves import Curve, means, summary
 from rigorl.hiding import shown
 from rigorl.outside.groups import Groups
@@ -164,6 +165,7 @@ class Mirror:
         """Return what is shown of *row*, the n-th of *curve*."""
         scores = zip(curve.tasks, curve.scores_TN[:, n], strict=True)
         values = {**row.report.metrics, **{f"score/{task}": float(s) for task, s in scores}}
+        values |= bore(row.report, curve.tasks)
         values |= {} if self.measured else self._continual(curve.upto(n + 1))
         return values | (summary(curve) if row.report.finished else {})
 
@@ -197,7 +199,8 @@ class Mirror:
         for trial in done:
             rows = self._rows(trial)
             curve = Curve.of(self.groups.trials[trial], [row.report for row in rows])
-            found.append(summary(curve) | ({} if self.measured else self._continual(curve)))
+            told = summary(curve) | bore(rows[-1].report, curve.tasks)
+            found.append(told | ({} if self.measured else self._continual(curve)))
             newest = max(newest or rows[-1], rows[-1], key=lambda row: row.seq)
         # The time is that of a row, so that this, too, is the same when it is said again.
         return _points(newest, len(done), {"n": len(done), **means(found)}) if newest else []
