@@ -65,13 +65,14 @@ class Config(Struct, frozen=True, forbid_unknown_fields=True):
     discount: Annotated[float, Meta(ge=0, lt=1)] = 0.99
     gae_lambda: Unit = 0.95
     clip: Positive = 0.2
-    entropy_coef: Coefficient = 0.0
+    entropy_coef: Coefficient = 0.01
     value_coef: Coefficient = 0.5
     max_grad_norm: Positive = 0.5
     adam_eps: Positive = 1e-5
     hidden: tuple[Count, ...] = (64, 64)
-    log_std_init: float = -1.0
-    """Of what is squashed: tanh of its norm is the share of what is allowed."""
+    log_std_init: float = 0.0
+    """Of what is squashed: tanh of its norm is the share of what is allowed. Who tries weak pushes
+    only, and never sees a fall, learns nothing, and takes what it could not break for robust."""
     normalize_obs: bool = True
     normalize_reward: bool = True
     obs_clip: Positive = 10.0
