@@ -13,7 +13,7 @@ from helpers import sieges
 from helpers.histories import FEW
 from helpers.sieges import ARMS, FRESH, TASK, report, rows, siege, trials
 from rigorl import report as pages
-from rigorl.analysis.borne import Borne, bore, borne, measured, response, worst
+from rigorl.analysis.borne import Borne, borne, measured, response, under_attack, worst
 from rigorl.analysis.robust import Robustness
 from rigorl.analysis.verdict import Verdict
 from rigorl.tasks.pushes import Attack, Push, Sinus
@@ -54,12 +54,12 @@ def test_the_worst_attacker_is_who_costs_most_at_each_strength() -> None:
 def test_a_trial_that_attacks_says_what_it_found_and_no_other_does() -> None:
     spec = siege()
     by = {t.arm: t for t in trials(spec) if t.seed == 0}
-    found = bore(report(by["fresh-a"], rows(by["fresh-a"])), ["half", "other"])
+    found = under_attack(report(by["fresh-a"], rows(by["fresh-a"])), ["half", "other"])
     assert found["robust/half/nominal"] == 10
     # Halfway who costs most leaves 9, but who leaves least leaves 8.
     assert found["robust/half/auc"] == pytest.approx((10 + 8) / 2 * 0.5 + (8 + 4) / 2 * 0.5)
     assert not any("other" in name for name in found)
-    assert bore(report(by["a"], rows(by["a"])), ["half"]) == {}
+    assert under_attack(report(by["a"], rows(by["a"])), ["half"]) == {}
 
 
 def test_areas_are_from_the_policy_alone_to_the_whole_limit() -> None:

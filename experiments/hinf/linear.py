@@ -115,14 +115,16 @@ def learned(spec: Experiment, arm: str, home: Path) -> list[Learned]:
     return found
 
 
-def attacked(spec: Experiment, arm: str, home: Path, of: lq.System, Ks: list[Matrix]) -> list[Any]:
+def attacked(
+    spec: Experiment, arm: str, home: Path, of: lq.System, Ks: Sequence[Matrix]
+) -> list[float | None]:
     """Return the worst ratio of cost to energy that fresh attackers found, seed by seed."""
     mine = [name for name, other in spec.arms.items() if other.after == arm]
     if not mine:
         return [None] * len(spec.seeds.test)
     trials = plan.trials(spec, mine[0], "test", {}, spec.seeds.test)
     steps = spec.tasks[0].kwargs["steps"]
-    ratios = []
+    ratios: list[float | None] = []
     for trial, K in zip(trials, Ks, strict=True):
         found = contract.load_policies(home / "trials" / trial.id / "policies")
         pushing = [policy.push for policy in found.values() if isinstance(policy, Pusher)]
@@ -141,8 +143,9 @@ def answer(push: Callable[[Matrix], Matrix], states: int) -> tuple[Matrix, Matri
 def ratio(of: lq.System, K: Matrix, d: tuple[Matrix, Matrix], steps: int) -> float:
     """Return the cost of d = kappa x + b + noise over its energy, in so many *steps* from rest.
 
-    It is exact, and at most the gain's square whatever d is. The greater one counts of noise alone
-    and b alone: what swings is not seen without the one, what only leans not without the other.
+    It is exact, and at most the gain's square whatever d is, where `lq.worst_ratio` has no answer
+    for a loop that d makes unstable. The greater one counts of noise alone and b alone: what swings
+    is not seen without the one, what only leans not without the other.
     """
     kappa, b_F = d
     paid, M = of.Q + K.T @ of.R @ K, of.A - of.B @ K + of.D @ kappa

@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from rigorl import opening, plan, report, switching
 from rigorl.analysis.borne import borne
+from rigorl.analysis.curves import last
 from rigorl.checkpoint import Store
 from rigorl.errors import IncompleteResults, SpecError, nearest
 from rigorl.outside import film, yaml_file
@@ -155,8 +156,8 @@ def _seed(args: argparse.Namespace, spec: Experiment) -> int:
 
 def _costs(trial: Trial, task: TaskSpec, journal: SqlJournal) -> dict[str, float]:
     """Return what each attack cost in the last exam of *trial*, if the journal knows."""
-    reports = journal.reports([trial.id]).get(trial.id, ())
-    seen = borne(reports[-1], task.name) if reports else []
+    final = last(trial, journal.reports([trial.id]))
+    seen = borne(final, task.name) if final else []
     return {pushes.name(one.what): one.cost for one in seen if one.what is not None}
 
 
@@ -179,8 +180,8 @@ def _strength(policy: str) -> float:
 
 def _reported(scene: Scene, journal: SqlJournal) -> float | None:
     """Return what the last exam of the trial says of the episode."""
-    reports = journal.reports([scene.trial.id]).get(scene.trial.id, ())
-    for score in reports[-1].scores if reports else ():
+    final = last(scene.trial, journal.reports([scene.trial.id]))
+    for score in final.scores if final else ():
         if (score.task, score.policy) == (scene.task.name, scene.name):
             return score.returns[scene.episode][0]
     return None

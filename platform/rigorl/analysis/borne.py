@@ -44,7 +44,7 @@ def borne(report: Report, task: str) -> list[Borne]:
     return found
 
 
-def bore(report: Report, tasks: Iterable[str]) -> dict[str, float]:
+def under_attack(report: Report, tasks: Iterable[str]) -> dict[str, float]:
     """Return the measures of *tasks* in which the trial of *report* pushed, by name, in returns.
 
     They are called `robust/TASK/MEASURE`.

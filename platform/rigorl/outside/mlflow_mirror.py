@@ -19,7 +19,7 @@ import threading
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from rigorl.analysis.borne import bore
+from rigorl.analysis.borne import under_attack
 from rigorl.analysis.curves import Curve, means, summary
 from rigorl.hiding import shown
 from rigorl.outside.groups import Groups
@@ -165,7 +165,7 @@ class Mirror:
         """Return what is shown of *row*, the n-th of *curve*."""
         scores = zip(curve.tasks, curve.scores_TN[:, n], strict=True)
         values = {**row.report.metrics, **{f"score/{task}": float(s) for task, s in scores}}
-        values |= bore(row.report, curve.tasks)
+        values |= under_attack(row.report, curve.tasks)
         values |= {} if self.measured else self._continual(curve.upto(n + 1))
         return values | (summary(curve) if row.report.finished else {})
 
@@ -199,7 +199,7 @@ class Mirror:
         for trial in done:
             rows = self._rows(trial)
             curve = Curve.of(self.groups.trials[trial], [row.report for row in rows])
-            told = summary(curve) | bore(rows[-1].report, curve.tasks)
+            told = summary(curve) | under_attack(rows[-1].report, curve.tasks)
             found.append(told | ({} if self.measured else self._continual(curve)))
             newest = max(newest or rows[-1], rows[-1], key=lambda row: row.seq)
         # The time is that of a row, so that this, too, is the same when it is said again.
