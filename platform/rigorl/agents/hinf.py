@@ -111,10 +111,10 @@ class Config(Struct, frozen=True, forbid_unknown_fields=True):
     # Of the disturber:
     push_hidden: tuple[Count, ...] = (64, 64)
     push_lr: Positive = 3e-4
-    push_log_std_init: float = -1.0
-    """Of what is squashed: tanh of its norm is the share of the limit."""
+    push_log_std_init: float = 0.0
+    """Of what is squashed: tanh of its norm is the share of the limit (and why 0: `attacker`)."""
     push_log_std_final: float | None = None
-    push_entropy_coef: Coefficient = 0.0
+    push_entropy_coef: Coefficient = 0.01
     normalize_obs: bool = True
     normalize_reward: bool = True
     obs_clip: Positive = 10.0
