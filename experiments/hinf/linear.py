@@ -1,6 +1,7 @@
 """Play what H-infinity learns of linear systems, and hold it to what is exact.
 
     python experiments/hinf/linear.py [--home runs/linear] [--drawn 5] [--seeds 0 1 2 3 4]
+        [--only scalar mass drawn]
 
 K is read off each final policy, u = -K x, by asking it; gain, cost and the least cost under the
 bound follow from it exactly (`rigorl.analysis.lq`). Systems are drawn one after another by
@@ -218,12 +219,16 @@ def main() -> None:
     parser.add_argument("--home", type=Path, default=Path("runs/linear"))
     parser.add_argument("--drawn", type=int, default=5)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4])
+    kinds = ("scalar", "mass", "drawn")
+    parser.add_argument("--only", nargs="+", choices=kinds, default=kinds)
     arguments = parser.parse_args()
     print(
         "| system | arm | gain | bound (off by) | cost above the least | lambda (exact) | worst |"
     )
     print("| --- | --- | --- | --- | --- | --- | --- |")
     for name, file, changes in studies(arguments):
+        if name.split()[0] not in arguments.only:
+            continue
         spec = play(file, changes, arguments.home)
         for arm, what in spec.arms.items():
             if what.after is None:
