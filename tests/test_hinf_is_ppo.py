@@ -14,7 +14,7 @@ from rigorl.tasks.envs import open_world, world_spec
 
 PORT = PortSpec(bodies=("pole",), limit=0.1, unit="weight", best=1.0)
 TASK = TaskSpec(name="pole", env="InvertedPendulum-v5", port=PORT)
-COUNT, STEPS = 4, 32
+COUNT, STEPS, HIDDEN = 4, 32, 64
 
 
 def test_without_forces_it_is_ppo() -> None:
@@ -26,10 +26,9 @@ def test_without_forces_it_is_ppo() -> None:
     theirs = ppo.make(ppo.Config(**how), world_of, 1)
     mine = hinf.make(hinf.Config(**how, nominal=1.0), world_of, 1)
     told, own = theirs.flat.weights, mine.players.flat.weights
-    last = 64 + 1
-    shared = len(told) - last
+    shared = len(told) - HIDDEN - 1  # all but the last layer of the critic, which has two heads
     assert torch.equal(told[:shared], own[:shared])  # both were born with them
-    own[shared : shared + 64], own[shared + 128] = told[shared:-1], told[-1]  # the reward's head
+    own[shared : shared + HIDDEN], own[shared + 2 * HIDDEN] = told[shared:-1], told[-1]
     born = own.clone()
     for agent in (theirs, mine):
         with closing(open_world(TASK, COUNT, 1, {})) as world:
@@ -37,4 +36,5 @@ def test_without_forces_it_is_ppo() -> None:
                 pass
     assert (told[:shared] - born[:shared]).abs().max() > 1e-3
     assert float((told[:shared] - own[:shared]).abs().max()) < 2e-6
-    assert torch.equal(own[shared + 64 : shared + 128], born[shared + 64 : shared + 128])
+    costs = slice(shared + HIDDEN, shared + 2 * HIDDEN)
+    assert torch.equal(own[costs], born[costs])
