@@ -4,6 +4,8 @@ disturber of the training judges nothing: test_attacker.py).
 
 from collections.abc import Iterator
 from contextlib import closing
+from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -318,7 +320,7 @@ def test_players_share_no_gradient(world: World) -> None:
     self = agent(nominal=0.0)
     seen = rollout(self, world)
     turns = self._judged(seen, seen.obs_TED[-1])
-    lesson = self._lesson(1.0, 1.0)
+    lesson = self._lesson(0.0)
     self.players.gradient(turns, lesson)
     actors, pushers = self.players.flat.grad.clone(), self.players.push_flat.grad.clone()
     self.players.gradient(turns._replace(push_advantage_B=turns.push_advantage_B * -3), lesson)
@@ -411,3 +413,27 @@ def test_a_price_that_is_fixed_is_neither_moved_nor_called_infeasible(world: Wor
     self = agent(lambda_init=9.9, lambda_lr=0.0, eta=1e-6, nominal=0.0)
     assert told(self, world)[-1]["infeasible"] == 0.0
     assert self.lambda_ == 9.9
+
+
+def test_disturbers_take_turns_and_each_begins_anew(world: World) -> None:
+    self = agent(nominal=0.0, disturbers=3, push_lr=1e-2)
+    learned = self.learn(world, Alone(), Span(0, 0, 64 * 6))
+    seen = [(self.nth, self.players.push_flat.weights.clone()) for _ in learned]
+    # Of 24 minibatches of 6 rollouts, each has learned from 8 of 2.
+    assert [nth for nth, _ in seen] == [0] * 8 + [1] * 8 + [2] * 8
+    strides = [float((b - a).norm()) for (_, a), (_, b) in pairwise(seen)]
+    small = strides[:7] + strides[8:15] + strides[16:]
+    assert min(strides[7], strides[15]) > 5 * max(small)
+    assert self.players.push_adam.steps == 8
+    assert self.players.adam.steps == 24
+
+
+def test_whose_turn_it_is_survives_a_crash(world: World, tmp_path: Path) -> None:
+    dead, heir = (agent(nominal=0.0, disturbers=2, push_lr=lr) for lr in (1e-2, 1e-9))
+    last = dead.learn(world, Alone(), Span(0, 0, 64 * 4))
+    next(step for step in last if step.safe and step.step == 64 * 3)
+    dead.save(tmp_path)
+    heir.load(tmp_path)
+    list(heir.learn(world, Alone(), Span(0, 64 * 3, 64 * 4)))
+    known, now = (one.players.push_flat.weights for one in (dead, heir))
+    torch.testing.assert_close(now, known, rtol=0, atol=1e-6)

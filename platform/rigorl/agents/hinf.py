@@ -43,11 +43,11 @@ from gymnasium.spaces import Box, Discrete
 from msgspec import Meta, Struct
 from numpy.typing import NDArray
 
-from rigorl.blocks.duel import TINY, Field, Rollout, Terms, centred, evened, flat, of
+from rigorl.blocks.duel import TINY, Field, Rollout, Terms, centred, evened, flat, of, opponents
 from rigorl.blocks.forces import Random
 from rigorl.blocks.game import Lesson, Players, Sizes, Turns
 from rigorl.blocks.greedy import GreedyPolicy, load_policy
-from rigorl.blocks.normalize import Moments, ObsScale, RewardScale
+from rigorl.blocks.normalize import ObsScale, RewardScale
 from rigorl.blocks.rollout import gae
 from rigorl.blocks.storage import load_groups, save_groups
 from rigorl.contract import Crew, Progress, Span
@@ -110,6 +110,8 @@ class Config(Struct, frozen=True, forbid_unknown_fields=True):
     """Given, it is not learned: it goes there while forces grow, and stays."""
     # Of the disturber:
     push_hidden: tuple[Count, ...] = (64, 64)
+    disturbers: Count = 1
+    """One after the other in each task, for an actor learns to answer the one that it knows."""
     push_lr: Positive = 3e-4
     push_log_std_init: float = 0.0
     """Of what is squashed: tanh of its norm is the share of the limit (and why 0: `attacker`)."""
@@ -138,22 +140,12 @@ def make(config: Config, world: WorldSpec, seed: int) -> "HInf":
             f"hinf must see a Box and act in a Box or a Discrete space, but they are {spaces}; "
             "choose a task with such spaces"
         )
-    if not world.forces:
-        law = "hinf must be disturbed by something, but the tasks have no port; give each a `port`"
-        raise SpecError(law)
-    games = round((1 - config.nominal) * world.num_envs)
-    if 0 < config.nominal < 1 and not 0 < games < world.num_envs:
-        raise SpecError(
-            f"nominal must leave environments to both, but of {world.num_envs} it takes "
-            f"{world.num_envs - games}; raise budget.num_envs, or write 0 or 1",
-            "$.config.nominal",
-        )
-    return HInf(config, world, games, seed)
+    return HInf(config, world, opponents(world, config.nominal), seed)
 
 
 class HInf:
     def __init__(self, config: Config, world: WorldSpec, games: int, seed: int) -> None:
-        self.config, self.games = config, games
+        self.config, self.games, self.seed, self.nth = config, games, seed, 0
         born, self.luck, self.order = (
             torch.Generator().manual_seed(integer(seed, name))
             for name in ("weights", "luck", "order")
@@ -172,9 +164,10 @@ class HInf:
         config, count, step = self.config, world.envs.num_envs, span.start
         field = Field(world, self.obs_scale, self.reward_scale)
         while step < span.stop:
-            self._explore(step / span.stop)
-            level = self._level(step / span.stop)
-            left = 1 - step / span.stop if config.lr_schedule == "linear" else 1.0
+            share = step / span.stop
+            self._renew(span.stage, share)
+            self._explore(share)
+            level, lesson = self._level(share), self._lesson(share)
             n_steps = min(config.n_steps, math.ceil((span.stop - step) / count))
             counts = config.discount, config.age_weights
             terms = Terms(self.games, level, config.random, *counts)
@@ -182,7 +175,7 @@ class HInf:
             step = min(step + n_steps * count, span.stop)
             told = {"force_level": level, **self._bargain(rollout, level)}
             turns = self._judged(rollout, field.obs_ED)
-            for lost, last in self.players.learn(turns, self._lesson(level, left), self.order):
+            for lost, last in self.players.learn(turns, lesson, self.order):
                 metrics = lost._asdict()
                 if last:
                     metrics |= told | self.players.assess(turns) | field.episodes.summary()
@@ -198,14 +191,23 @@ class HInf:
 
     def _level(self, share: float) -> float:
         """Return the forces that there may be then, in limits."""
-        config, late = self.config, share - self.config.warm_up
-        grown = late / config.ramp if config.ramp else float(late >= 0)
+        config = self.config
+        grown = (share - config.warm_up + TINY) / (config.ramp + TINY)
         return config.strength * min(max(grown, 0.0), 1.0)
 
-    def _lesson(self, level: float, left: float) -> Lesson:
-        config = self.config
-        push_lr = config.push_lr * left if self.games and level else None
-        rates = config.lr * left, push_lr, config.max_grad_norm
+    def _renew(self, stage: int, share: float) -> None:
+        """Have the next disturber begin, if it is its turn."""
+        nth = int(share * self.config.disturbers)
+        if nth > self.nth:
+            born = integer(self.seed, "disturber", stage, nth)
+            self.players.renew(torch.Generator().manual_seed(born))
+        self.nth = nth
+
+    def _lesson(self, share: float) -> Lesson:
+        config, past = self.config, (share, share * self.config.disturbers % 1)
+        left, theirs = (1 - x if config.lr_schedule == "linear" else 1.0 for x in past)
+        pushed = self.games and self._level(share)
+        rates = config.lr * left, config.push_lr * theirs if pushed else None, config.max_grad_norm
         coefs = config.entropy_coef, config.push_entropy_coef
         return Lesson(config.minibatch, config.epochs, config.clip, *rates, *coefs)
 
@@ -278,22 +280,21 @@ class HInf:
 
     def save(self, folder: Path) -> None:
         luck = {"luck": self.luck.get_state(), "order": self.order.get_state()}
-        moments = {name: part.state() for name, part in self._moments().items()}
-        groups = {**self.players.state(), **moments, "generators": luck}
+        groups = {**self.players.state(), "generators": luck}
+        groups["obs"] = self.obs_scale.moments.state()
+        groups["reward"] = self.reward_scale.moments.state()
         save_groups(groups, folder / "hinf.safetensors")
         kept = {"updates": self.players.updates, "lambda": self.lambda_, "kappa": self.kappa}
+        kept["disturber"] = self.nth
         (folder / "hinf.json").write_bytes(msgspec.json.encode(kept))
 
     def load(self, folder: Path) -> None:
         groups = load_groups(folder / "hinf.safetensors")
         self.players.load(groups)
-        for name, part in self._moments().items():
-            part.load(groups[name])
+        self.obs_scale.moments.load(groups["obs"])
+        self.reward_scale.moments.load(groups["reward"])
         self.luck.set_state(groups["generators"]["luck"])
         self.order.set_state(groups["generators"]["order"])
         kept = msgspec.json.decode((folder / "hinf.json").read_bytes())
-        self.players.updates = kept["updates"]
+        self.players.updates, self.nth = kept["updates"], kept["disturber"]
         self.lambda_, self.kappa = kept["lambda"], kept["kappa"]
-
-    def _moments(self) -> dict[str, Moments]:
-        return {"obs": self.obs_scale.moments, "reward": self.reward_scale.moments}

@@ -15,8 +15,9 @@ from rigorl.blocks.forces import Random, squash
 from rigorl.blocks.game import Players
 from rigorl.blocks.normalize import ObsScale, RewardScale
 from rigorl.blocks.rollout import Episodes
+from rigorl.errors import SpecError
 from rigorl.tasks.gauge import shortfall
-from rigorl.tasks.world import World
+from rigorl.tasks.world import World, WorldSpec
 
 Array = NDArray[Any]
 TINY = 1e-12
@@ -45,6 +46,21 @@ class Terms(NamedTuple):
     random: Random
     discount: float
     age_weights: bool
+
+
+def opponents(world: WorldSpec, nominal: float) -> int:
+    """Return how many environments have the disturber, if the share *nominal* has not."""
+    if not world.forces:
+        law = "hinf must be disturbed by something, but the tasks have no port; give each a `port`"
+        raise SpecError(law)
+    games = round((1 - nominal) * world.num_envs)
+    if 0 < nominal < 1 and not 0 < games < world.num_envs:
+        raise SpecError(
+            f"nominal must leave environments to both, but of {world.num_envs} it takes "
+            f"{world.num_envs - games}; raise budget.num_envs, or write 0 or 1",
+            "$.config.nominal",
+        )
+    return games
 
 
 class Field:

@@ -92,6 +92,7 @@ class Players:
         *,
         odd: bool = False,
     ) -> None:
+        self.sizes = sizes
         n_obs, forces, *_, log_std, push_log_std = sizes
         self.actor = make_actor(space, n_obs, sizes.actor, born, log_std)
         critic = mlp([n_obs, *sizes.critic, 2], 1.0, born)
@@ -119,6 +120,13 @@ class Players:
         """Return value_B2."""
         value_B2: Array = self.critic(obs_BD).copy()
         return value_B2
+
+    def renew(self, born: torch.Generator) -> None:
+        """Have another disturber begin, who has learned nothing."""
+        sizes, space = self.sizes, self.disturber.space
+        args = space, sizes.obs, sizes.disturber, born, sizes.push_log_std
+        self.disturber.load_state_dict(GaussianActor(*args).state_dict())
+        self.push_adam.forget()
 
     def explore(self, log_std: float | None, push_log_std: float | None) -> None:
         """Set the logarithm of the deviation of a player, if it is given."""
