@@ -26,7 +26,8 @@ from rigorl.tasks.envs import open_world, world_spec
 from rigorl.tasks.exam import Exam, examine
 from rigorl.tasks.world import Pusher
 
-SMALL = Config(n_steps=20, epochs=1, minibatch=40, hidden=(8,))
+QUARTERS = (0.25, 0.5, 0.75, 1.0)
+SMALL = Config(strengths=QUARTERS, n_steps=20, epochs=1, minibatch=40, hidden=(8,))
 X = np.linspace(-2, 2, 16)[:, None]
 
 

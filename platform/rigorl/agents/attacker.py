@@ -51,8 +51,9 @@ Share = Annotated[float, Meta(gt=0, le=1)]
 
 class Config(Struct, frozen=True, forbid_unknown_fields=True):
     attackers: Count = 2
-    strengths: Annotated[tuple[Share, ...], Meta(min_length=1)] = (0.25, 0.5, 0.75, 1.0)
-    """Of the port's limit; the last of what an attacker sees."""
+    strengths: Annotated[tuple[Share, ...], Meta(min_length=1)] = (0.1, 0.2, 0.3, 0.4, 0.6, 1.0)
+    """Of the port's limit; the last of what an attacker sees. Finer where falls begin: a robot that
+    stands all or nothing at quarters tells nothing of how far its robustness goes."""
     pays: Literal["cost", "gain"] = "cost"
     """With `gain` forces cost what they are worth: the worst ratio is looked for. Where costs
     grow with the force for ever, as those of linear systems do, it needs the norm `squared`."""
