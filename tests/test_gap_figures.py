@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 
@@ -10,7 +11,7 @@ from rigorl import course, experiment, report
 from rigorl.analysis.curves import Curve
 from rigorl.analysis.verdict import Verdict
 from rigorl.figures.bands import Seeds, Style, over_seeds, styles
-from rigorl.figures.curves import learning_curves
+from rigorl.figures.curves import WIDE, learning_curves
 from rigorl.figures.gaps import gap, switches
 from rigorl.outside import optuna_ask
 from rigorl.outside.in_process import InProcess, Memory
@@ -68,6 +69,15 @@ def test_a_placebo_has_the_colour_of_its_arm(
     assert (found["ab"].is_placebo, found["calm"].is_placebo) == (False, True)
     dashes = {t.name: t.line.dash for t in learning_curves(spec, curves).data if t.name}
     assert dashes == {"ab": "solid", "calm": "dot"}
+
+
+def test_a_long_question_is_read_to_its_end(
+    spec: Experiment, curves: dict[str, list[Curve]]
+) -> None:
+    long = msgspec.structs.replace(spec, question="Does it " + "really " * 20 + "work?")
+    lines = learning_curves(long, curves).layout.title.text.split("<br>")
+    assert " ".join(lines) == long.question
+    assert max(map(len, lines)) <= WIDE
 
 
 def test_what_was_lost_is_hatched_from_the_switch_on(

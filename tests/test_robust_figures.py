@@ -116,6 +116,16 @@ def test_the_price_of_a_bound_is_shown_where_it_was_told(spec: Experiment) -> No
     assert not lines(figure, "b")
 
 
+def test_what_was_told_once_is_a_point_with_a_bar_over_seeds(spec: Experiment) -> None:
+    ours = [t for t in trials(spec) if t.arm == "a"]
+    told = {"a": [[report(t, {}, **{"lambda": 2.0 + t.seed, "slack": -0.5})] for t in ours]}
+    figure = prices(spec, told)
+    assert figure is not None
+    price, _ = lines(figure, "a")
+    assert (price.mode, list(price.x), list(price.y)) == ("markers", [20], [3])
+    assert (list(price.error_y.arrayminus), list(price.error_y.array)) == ([1], [1])
+
+
 def test_pictures_of_a_study_have_attacks_but_no_curve_of_who_attacks(
     spec: Experiment, verdict: Verdict
 ) -> None:

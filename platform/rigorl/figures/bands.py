@@ -64,7 +64,12 @@ def over_seeds(curves: Sequence[tuple[ArrayLike, ArrayLike]]) -> Seeds:
 
 
 def band(seeds: Seeds, arm: str, style: Style, *, legend: bool) -> list[go.Scatter]:
-    """Return the range and the mean of *seeds*; of a placebo a dotted line."""
+    """Return the range and the mean of *seeds*; of a placebo a dotted line.
+
+    A single moment, at which no line could be seen, is a point with a bar.
+    """
+    if len(seeds.at_N) == 1:
+        return [_point(seeds, arm, style, legend=legend)]
     dash = "dot" if style.is_placebo else "solid"
     line = go.Scatter(
         x=seeds.at_N, y=seeds.mean_N, name=arm, mode="lines", legendgroup=arm, showlegend=legend,
@@ -81,3 +86,12 @@ def band(seeds: Seeds, arm: str, style: Style, *, legend: bool) -> list[go.Scatt
         ),
         line,
     ]
+
+
+def _point(seeds: Seeds, arm: str, style: Style, *, legend: bool) -> go.Scatter:
+    above, below = seeds.high_N - seeds.mean_N, seeds.mean_N - seeds.low_N
+    return go.Scatter(
+        x=seeds.at_N, y=seeds.mean_N, name=arm, mode="markers", legendgroup=arm, showlegend=legend,
+        marker={"color": style.color, "symbol": "circle-open" if style.is_placebo else "circle"},
+        error_y={"array": above, "arrayminus": below, "symmetric": False, "thickness": 1},
+    )  # fmt: skip

@@ -1,6 +1,7 @@
 """Learning curves: every task, all along, with the switches between tasks."""
 
 from collections.abc import Mapping, Sequence
+from textwrap import wrap
 
 import numpy as np
 import plotly.graph_objects as go
@@ -11,6 +12,9 @@ from rigorl.analysis.curves import Curve
 from rigorl.figures.bands import Seeds, band, over_seeds, styles
 from rigorl.figures.gaps import gap
 from rigorl.spec import Experiment
+
+WIDE = 95
+"""Characters of a title that a line has room for."""
 
 
 def learning_curves(spec: Experiment, curves: Mapping[str, Sequence[Curve]]) -> go.Figure:
@@ -44,8 +48,9 @@ def learning_curves(spec: Experiment, curves: Mapping[str, Sequence[Curve]]) -> 
         figure.update_yaxes(title_text="return", row=row, col=1)
     figure.update_xaxes(title_text="environment steps", row=len(tasks), col=1)
     figure.update_layout(
-        title=spec.question, template="plotly_white", height=120 + 260 * len(tasks), width=980
-    )
+        title="<br>".join(wrap(spec.question, WIDE)),
+        template="plotly_white", height=120 + 260 * len(tasks), width=980,
+    )  # fmt: skip
     return figure
 
 
