@@ -402,11 +402,20 @@ def test_settings_that_would_turn_the_bound_off_are_refused(
         Config(**config)
 
 
-def test_a_deviation_that_is_set_is_not_learned(world: World) -> None:
-    self = agent(log_std_final=-3.0, push_log_std_final=-2.0, nominal=0.0)
-    told(self, world, steps=128)
-    stds = [player.log_std_A.tolist() for player in (self.players.actor, self.players.disturber)]
-    assert stds == [[-3.0], [-2.0, -2.0]]
+@pytest.mark.parametrize(("settled", "way"), [(1.0, 0.5), (0.5, 1.0), (0.2, 1.0)])
+def test_a_deviation_that_is_set_is_not_learned_and_goes_evenly(
+    world: World, settled: float, way: float
+) -> None:
+    ends = {"log_std_init": -1.0, "log_std_final": -3.0, "push_log_std_final": -2.0}
+    self = agent(nominal=0.0, settled=settled, **ends)
+    players = self.players.actor, self.players.disturber
+    seen = [
+        [player.log_std_A.tolist() for player in players]
+        for progress in self.learn(world, Alone(), Span(0, 0, 128))
+        if progress.safe
+    ]
+    first, second = [[-1.0], [0.0, 0.0]], [[-1.0 - 2 * way], [-2 * way, -2 * way]]
+    assert seen == [first, second], "of a first and a second half"
 
 
 def test_a_price_that_is_fixed_is_neither_moved_nor_called_infeasible(world: World) -> None:

@@ -107,7 +107,8 @@ class Config(Struct, frozen=True, forbid_unknown_fields=True):
     value_hidden: tuple[Count, ...] = (64, 64)
     log_std_init: float = 0.0
     log_std_final: float | None = None
-    """Given, it is not learned: it goes there while forces grow, and stays."""
+    """Given, it is not learned: it goes there evenly, for what is tried costs too, and stays."""
+    settled: Annotated[float, Meta(gt=0, le=1)] = 0.5  # when it is there, as a share of a task
     # Of the disturber:
     push_hidden: tuple[Count, ...] = (64, 64)
     disturbers: Count = 1
@@ -183,8 +184,7 @@ class HInf:
 
     def _explore(self, share: float) -> None:
         """Set the deviations that are not learned, after this *share* of a task."""
-        config = self.config
-        way = min(1.0, share / max(config.warm_up + config.ramp, TINY))
+        config, way = self.config, min(1.0, share / self.config.settled)
         own = config.log_std_init, config.log_std_final
         theirs = config.push_log_std_init, config.push_log_std_final
         self.players.explore(*(b if b is None else a + way * (b - a) for a, b in (own, theirs)))
