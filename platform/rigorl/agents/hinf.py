@@ -43,7 +43,7 @@ from gymnasium.spaces import Box, Discrete
 from msgspec import Meta, Struct
 from numpy.typing import NDArray
 
-from rigorl.blocks.duel import TINY, Field, Rollout, Terms, centred, evened, flat, of, opponents
+from rigorl.blocks.duel import Field, Rollout, Terms, centred, evened, flat, of, opponents
 from rigorl.blocks.forces import Random
 from rigorl.blocks.game import Lesson, Players, Sizes, Turns
 from rigorl.blocks.greedy import GreedyPolicy, load_policy
@@ -191,8 +191,8 @@ class HInf:
 
     def _level(self, share: float) -> float:
         """Return the forces that there may be then, in limits."""
-        config = self.config
-        grown = (share - config.warm_up + TINY) / (config.ramp + TINY)
+        config, past = self.config, share - self.config.warm_up
+        grown = past / config.ramp if config.ramp else float(past >= 0)
         return config.strength * min(max(grown, 0.0), 1.0)
 
     def _renew(self, stage: int, share: float) -> None:
