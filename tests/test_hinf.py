@@ -50,7 +50,8 @@ def world() -> Iterator[World]:
 
 def rollout(self: HInf, world: World, level: float = 1.0, n_steps: int = 16) -> Rollout:
     field = Field(world, self.obs_scale, self.reward_scale)
-    terms = Terms(self.games, level, self.config.random, 0.99, age_weights=self.config.age_weights)
+    rules = self.config.age_weights, self.calm
+    terms = Terms(self.games, level, self.config.random, 0.99, *rules)
     return field.play(self.players, terms, n_steps, self.luck)
 
 
@@ -356,6 +357,29 @@ def test_storing_cost_alone_still_makes_force_dear() -> None:
     assert turns.return_B2[:, 1] == pytest.approx(2.0, abs=1e-5)
     push_TE = turns.push_advantage_B.reshape(3, 4)
     assert (push_TE[1] > push_TE[0]).all()
+
+
+@pytest.mark.parametrize("age_weights", [False, True])
+def test_costs_are_beyond_what_a_step_costs_without_any_force(age_weights: bool) -> None:
+    def seen(calm: float) -> Rollout:
+        with closing(open_world(POLE, 4, 3, {})) as world:
+            self = agent(calm=calm, random=Random(scale=1.0), age_weights=age_weights)
+            return rollout(self, world)
+
+    whole, beyond = seen(0.0), seen(0.25)
+    weight_T, cost_T = beyond.weight_TE[:, 3], beyond.cost_TE[:, 3]
+    assert (weight_T * cost_T).sum() == pytest.approx(0, abs=1e-9)
+    (paid,) = {round(x, 9) for x in (whole.cost_TE - beyond.cost_TE)[:, :3].ravel().tolist()}
+    assert paid > 0
+    assert [norms.any() for norms in beyond.norm_TE.T] == [True, True, True, False]
+    assert whole.norm_TE[:, 3].any()
+
+
+@pytest.mark.parametrize(("calm", "fact"), [(0.75, "but is 3 of 4"), (0.01, "but is 0 of 4")])
+def test_calm_is_of_those_without_a_disturber(calm: float, fact: str) -> None:
+    with pytest.raises(SpecError, match=fact) as refused:
+        agent(calm=calm)
+    assert refused.value.at == "$.config.calm"
 
 
 def test_what_it_cannot_learn_it_refuses_by_name() -> None:

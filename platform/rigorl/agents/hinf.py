@@ -22,8 +22,9 @@ earn). kappa is eta: both players share one Lagrangian; or the ratio of C to m l
 gain`; who earns more than 0 then has a higher one, and the slope of the slack is M times that of
 the ratio: Dinkelbach 1967); or 0 (`cost`: as strong as allowed). Vc values C - kappa m under the
 disturber, what it can still extract (Willems 1972, available storage), or, as does then the
-slack, C alone (`storage: cost`). C holds what is not due to forces, too: of a robot that earns
-less than `best` undisturbed, a small eta cannot be kept, and lambda goes to its cap.
+slack, C alone (`storage: cost`). C holds what is not due to forces, too, unless some are `calm`:
+of a robot that earns less than `best` undisturbed, and of an actor that explores, a small eta
+cannot be kept, and lambda rises to its cap.
 
 `nominal: 1` is PPO under random forces, or none; `nominal: 0`, `pays: cost` and a lambda of 0 for
 ever is RARL (Pinto et al. 2017).
@@ -71,8 +72,8 @@ class Config(Struct, frozen=True, forbid_unknown_fields=True):
     norm: Literal["plain", "squared"] = "plain"
     nominal: Unit = 0.5
     """Share of the environments in which there is no disturber."""
-    random: Random = Random()
-    """Forces in those."""
+    random: Random = Random()  # forces in those
+    calm: Unit = 0.0  # share of all without any force; C is what costs more than a step costs there
     pays: Literal["gain", "eta", "cost"] = "eta"
     storage: Literal["available", "cost"] = "available"
     slack_trace: Unit = 0.95
@@ -141,12 +142,12 @@ def make(config: Config, world: WorldSpec, seed: int) -> "HInf":
             f"hinf must see a Box and act in a Box or a Discrete space, but they are {spaces}; "
             "choose a task with such spaces"
         )
-    return HInf(config, world, opponents(world, config.nominal), seed)
+    return HInf(config, world, opponents(world, config.nominal, config.calm), seed)
 
 
 class HInf:
-    def __init__(self, config: Config, world: WorldSpec, games: int, seed: int) -> None:
-        self.config, self.games, self.seed, self.nth = config, games, seed, 0
+    def __init__(self, config: Config, world: WorldSpec, met: tuple[int, int], seed: int) -> None:
+        self.config, (self.games, self.calm), self.seed, self.nth = config, met, seed, 0
         born, self.luck, self.order = (
             torch.Generator().manual_seed(integer(seed, name))
             for name in ("weights", "luck", "order")
@@ -170,7 +171,7 @@ class HInf:
             self._explore(share)
             level, lesson = self._level(share), self._lesson(share)
             n_steps = min(config.n_steps, math.ceil((span.stop - step) / count))
-            counts = config.discount, config.age_weights
+            counts = config.discount, config.age_weights, self.calm
             terms = Terms(self.games, level, config.random, *counts)
             rollout = field.play(self.players, terms, n_steps, self.luck)
             step = min(step + n_steps * count, span.stop)
@@ -280,9 +281,8 @@ class HInf:
 
     def save(self, folder: Path) -> None:
         luck = {"luck": self.luck.get_state(), "order": self.order.get_state()}
-        groups = {**self.players.state(), "generators": luck}
-        groups["obs"] = self.obs_scale.moments.state()
-        groups["reward"] = self.reward_scale.moments.state()
+        obs, reward = self.obs_scale.moments.state(), self.reward_scale.moments.state()
+        groups = {**self.players.state(), "generators": luck, "obs": obs, "reward": reward}
         save_groups(groups, folder / "hinf.safetensors")
         kept = {"updates": self.players.updates, "lambda": self.lambda_, "kappa": self.kappa}
         kept["disturber"] = self.nth

@@ -38,7 +38,8 @@ class Rollout:
 
 class Terms(NamedTuple):
     """On what they meet: the first *games* environments have the disturber, the others *random*
-    forces. There is so much of the port's limit as *level* says.
+    forces, but the last *calm* of them none: costs are then less what a step costs there, in the
+    mean. There is so much of the port's limit as *level* says.
     """
 
     games: int
@@ -46,21 +47,33 @@ class Terms(NamedTuple):
     random: Random
     discount: float
     age_weights: bool
+    calm: int = 0
 
 
-def opponents(world: WorldSpec, nominal: float) -> int:
-    """Return how many environments have the disturber, if the share *nominal* has not."""
+def opponents(world: WorldSpec, nominal: float, calm: float) -> tuple[int, int]:
+    """Return how many environments have the disturber, and how many no force at all, if the shares
+    *nominal* have no disturber, and *calm* nothing.
+
+    SpecError where there is nobody to disturb, or too few to be shared out.
+    """
+    count = world.num_envs
     if not world.forces:
         law = "hinf must be disturbed by something, but the tasks have no port; give each a `port`"
         raise SpecError(law)
-    games = round((1 - nominal) * world.num_envs)
-    if 0 < nominal < 1 and not 0 < games < world.num_envs:
+    games, still = round((1 - nominal) * count), round(calm * count)
+    if 0 < nominal < 1 and not 0 < games < count:
         raise SpecError(
-            f"nominal must leave environments to both, but of {world.num_envs} it takes "
-            f"{world.num_envs - games}; raise budget.num_envs, or write 0 or 1",
+            f"nominal must leave environments to both, but of {count} it takes {count - games}; "
+            "raise budget.num_envs, or write 0 or 1",
             "$.config.nominal",
         )
-    return games
+    if still > count - games or (calm and not still):
+        raise SpecError(
+            f"calm must be of environments without a disturber, which are {count - games} of "
+            f"{count}, but is {still} of {count}; raise nominal or budget.num_envs, or write 0",
+            "$.config.calm",
+        )
+    return games, still
 
 
 class Field:
@@ -84,6 +97,7 @@ class Field:
         noise_TEF = players.disturber.noise(*shape, generator=luck).numpy()
         limit = port.limit * terms.level
         force_TEF = terms.random.draw((*shape, port.size), luck) * limit
+        force_TEF[:, envs.num_envs - terms.calm :] = 0.0
         for t in range(n_steps):
             obs_ED = self.obs_ED
             action_E = players.acts.act(obs_ED, noise_TEA[t])
@@ -107,6 +121,9 @@ class Field:
                 rollout.after_TE2[t, cut_E] = players.values(self.obs_scale(reached))
             self.episodes.add(reward_E, done_E)
         rollout.norm_TE[:] = np.linalg.norm(force_TEF, axis=2)
+        if terms.calm:
+            there = np.s_[:, -terms.calm :]
+            rollout.cost_TE -= np.average(rollout.cost_TE[there], weights=rollout.weight_TE[there])
         return rollout
 
 
