@@ -1,13 +1,14 @@
 """Play what H-infinity learns of linear systems, and hold it to what is exact.
 
     python experiments/hinf/linear.py [--home runs/linear] [--drawn 5] [--seeds 5 6 7 8 9]
-        [--only scalar mass drawn]
+        [--only scalar mass drawn] [--first 6]
 
 K is read off each final policy, u = -K x, by asking it; gain, cost and the least cost under the
 bound follow from it exactly (`rigorl.analysis.lq`). Systems are drawn one after another by
-generators of the seeds 6, 7, 8..., with two to six states in turn; those are left out whose LQR's
-gain lies within a tenth of the least that there is, for there is nothing to bound there. What was
-drawn before, and test seeds before 5, were looked at before the settings were what they are.
+generators of the seeds `first`, and then one more each, with two to six states in turn; those are
+left out whose LQR's gain lies within a tenth of the least that there is, for there is nothing to
+bound there. What is drawn before 6, and test seeds before 5, were looked at before the settings
+were what they are.
 """
 
 import argparse
@@ -33,8 +34,6 @@ from rigorl.tasks.world import Pusher
 HERE = Path(__file__).parent
 SIZES = ((2, 1, 1), (3, 1, 1), (3, 2, 2), (4, 2, 2), (5, 2, 1), (6, 3, 2))
 """States, inputs, forces of what is drawn."""
-FIRST = 6
-"""The first generator's seed."""
 BETWEEN, ROOM, USUAL, SMALL = 0.4, 1.1, 0.15, 1e-3
 Matrix = NDArray[np.float64]
 
@@ -207,7 +206,7 @@ def studies(arguments: argparse.Namespace) -> Iterator[tuple[str, str, list[str]
     yield "scalar", "scalar_lq.yaml", seeds
     yield "mass", "double_integrator.yaml", seeds
     left = arguments.drawn
-    for luck in count(FIRST):
+    for luck in count(arguments.first):
         if not left:
             return
         of = drawn(luck)
@@ -221,6 +220,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--home", type=Path, default=Path("runs/linear"))
     parser.add_argument("--drawn", type=int, default=5)
+    parser.add_argument("--first", type=int, default=6)
     parser.add_argument("--seeds", type=int, nargs="+", default=[5, 6, 7, 8, 9])
     kinds = ("scalar", "mass", "drawn")
     parser.add_argument("--only", nargs="+", choices=kinds, default=kinds)

@@ -34,8 +34,8 @@ SETTINGS: dict[str, Any] = {
     "random": hinf.Random(scale=0.05, kind="normal"), "age_weights": True, "warm_up": 0.2,
     "ramp": 0.0, "discount": DISCOUNT, "gae_lambda": 1.0, "slack_trace": 1.0, "n_steps": 200,
     "minibatch": 6400, "epochs": 4, "lr": 3e-3, "push_lr": 2e-3, "lr_schedule": "linear",
-    "max_grad_norm": 10.0, "hidden": (), "push_hidden": (), "odd": True, "log_std_final": -4.0, "settled": 0.2,
-    "push_log_std_init": -3.3, "push_log_std_final": -3.3,
+    "max_grad_norm": 10.0, "hidden": (), "push_hidden": (), "odd": True, "log_std_final": -4.0,
+    "settled": 0.2, "push_log_std_init": -3.3, "push_log_std_final": -3.3,
     "push_entropy_coef": 0.0, "normalize_obs": False,
     "reward_clip": 1e9, "reward_memory": 100_000,
 }  # fmt: skip

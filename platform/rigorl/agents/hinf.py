@@ -23,8 +23,7 @@ gain`; who earns more than 0 then has a higher one, and the slope of the slack i
 the ratio: Dinkelbach 1967); or 0 (`cost`: as strong as allowed). Vc values C - kappa m under the
 disturber, what it can still extract (Willems 1972, available storage), or, as does then the
 slack, C alone (`storage: cost`). C holds what is not due to forces, too, unless some are `calm`:
-of a robot that earns less than `best` undisturbed, and of an actor that explores, a small eta
-cannot be kept, and lambda rises to its cap.
+what a robot lacks undisturbed, and what an actor tries, can keep lambda rising to its cap.
 
 `nominal: 1` is PPO under random forces, or none; `nominal: 0`, `pays: cost` and a lambda of 0 for
 ever is RARL (Pinto et al. 2017).
@@ -142,12 +141,13 @@ def make(config: Config, world: WorldSpec, seed: int) -> "HInf":
             f"hinf must see a Box and act in a Box or a Discrete space, but they are {spaces}; "
             "choose a task with such spaces"
         )
-    return HInf(config, world, opponents(world, config.nominal, config.calm), seed)
+    return HInf(config, world, seed)
 
 
 class HInf:
-    def __init__(self, config: Config, world: WorldSpec, met: tuple[int, int], seed: int) -> None:
-        self.config, (self.games, self.calm), self.seed, self.nth = config, met, seed, 0
+    def __init__(self, config: Config, world: WorldSpec, seed: int) -> None:
+        self.config, self.seed, self.nth = config, seed, 0
+        self.games, self.calm = opponents(world, config.nominal, config.calm)
         born, self.luck, self.order = (
             torch.Generator().manual_seed(integer(seed, name))
             for name in ("weights", "luck", "order")

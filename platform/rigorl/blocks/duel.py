@@ -97,7 +97,8 @@ class Field:
         noise_TEF = players.disturber.noise(*shape, generator=luck).numpy()
         limit = port.limit * terms.level
         force_TEF = terms.random.draw((*shape, port.size), luck) * limit
-        force_TEF[:, envs.num_envs - terms.calm :] = 0.0
+        calm = np.s_[:, envs.num_envs - terms.calm :]
+        force_TEF[calm] = 0.0
         for t in range(n_steps):
             obs_ED = self.obs_ED
             action_E = players.acts.act(obs_ED, noise_TEA[t])
@@ -122,8 +123,7 @@ class Field:
             self.episodes.add(reward_E, done_E)
         rollout.norm_TE[:] = np.linalg.norm(force_TEF, axis=2)
         if terms.calm:
-            there = np.s_[:, -terms.calm :]
-            rollout.cost_TE -= np.average(rollout.cost_TE[there], weights=rollout.weight_TE[there])
+            rollout.cost_TE -= np.average(rollout.cost_TE[calm], weights=rollout.weight_TE[calm])
         return rollout
 
 
