@@ -238,6 +238,7 @@ def test_what_is_infeasible_is_reported_with_its_ratio(world: World) -> None:
     assert said["infeasible"] == 1.0
     assert said["lambda"] == 3.0
     assert said["ratio"] > 1e-6
+    assert said["kappa"] > 1e-6, "what the ratio was lately"
     assert told(agent(eta=1e9, nominal=0.0), world, 64)[-1]["infeasible"] == 0.0
 
 

@@ -236,8 +236,20 @@ def test_a_bound_that_was_not_kept_is_told_plainly() -> None:
 
 
 def test_a_bound_that_was_kept_is_not_a_note() -> None:
-    kept = broken({"eta": 0.2}, infeasible=0.0, ratio=0.1, slack=0.5, **{"lambda": 0.3})
-    assert not any("eta" in note for note in kept.notes)
+    said = {"infeasible": 0.0, "ratio": 0.3, "slack": -0.5, "lambda": 0.3}
+    kept = broken({"eta": 0.2}, kappa=0.21, **said)
+    assert not any("eta" in note for note in kept.notes), "one rollout's ratio is no verdict"
+
+
+def test_a_bound_is_told_that_was_not_kept_while_lambda_was_on_its_way() -> None:
+    said = {"infeasible": 0.0, "ratio": 0.19, "slack": 0.05, "lambda": 0.3, "kappa": 0.27}
+    (note,) = [n for n in broken({"eta": 0.2}, **said).notes if "eta" in n]
+    assert note == (
+        "arm 'a': eta = 0.2 was not kept yet on seeds [0, 2]: measured ratio lately 0.27, 0.27, "
+        "with lambda on its way at 0.3, 0.3; raise lambda_lr, the budget, or eta"
+    )
+    fixed = broken({"eta": 0.2, "lambda_lr": 0.0, "lambda_init": 0.3}, **said)
+    assert not any("eta = " in note for note in fixed.notes), "its price was given, and no bound"
 
 
 # Pages

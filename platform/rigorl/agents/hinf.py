@@ -229,8 +229,8 @@ class HInf:
             moved = self.lambda_ - config.lambda_lr * max(slack, -1.0)
             self.lambda_ = min(max(moved, 0.0), config.lambda_max)
         capped = config.lambda_lr > 0 and self.lambda_ > NEAR * config.lambda_max
-        broken = float(capped and self.kappa > config.eta)
-        return {"lambda": self.lambda_, "slack": slack, "ratio": ratio, "infeasible": broken}
+        told = {"lambda": self.lambda_, "slack": slack, "ratio": ratio, "kappa": self.kappa}
+        return told | {"infeasible": float(capped and self.kappa > config.eta)}
 
     def _judged(self, rollout: Rollout, last_ED: Array) -> Turns:
         """Return *rollout*, which led to *last_ED*, as both players are to learn from it."""

@@ -1,26 +1,57 @@
 """Which bound on its gain an arm was asked to keep, and whether it did."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 from rigorl.analysis.curves import last
 from rigorl.analysis.evidence import Evidence
 
+MARGIN = 1.1
+"""A ratio up to so many times eta passes, for it wavers from rollout to rollout."""
 
-def infeasible(evidence: Evidence) -> Iterator[str]:
-    """Say of which arms no policy was found that keeps the bound which was asked for."""
+Ends = list[tuple[int, Mapping[str, float]]]
+
+
+def unkept(evidence: Evidence) -> Iterator[str]:
+    """Say of which arms policies ended outside the bound which they were asked to keep.
+
+    Either lambda is at its cap and more of it was not to be had, or it is still on its way.
+    """
     for arm in evidence.spec.arms:
-        ends = [(t.seed, told) for t in evidence.tests(arm) if (told := last(t, evidence.reports))]
-        broken = [(seed, told.metrics) for seed, told in ends if told.metrics.get("infeasible")]
-        if broken:
-            asked = bound(evidence, arm)
-            eta = f"{asked[0]:.3g}" if asked else "?"
-            ratios = ", ".join(f"{told['ratio']:.3g}" for _, told in broken)
-            caps = ", ".join(f"{cap:.3g}" for cap in sorted({told["lambda"] for _, told in broken}))
+        asked = bound(evidence, arm)
+        if asked is None:
+            continue
+        eta, ends = asked[0], _ends(evidence, arm)
+        capped = [end for end in ends if end[1].get("infeasible")]
+        if capped:
             yield (
-                f"arm {arm!r}: no policy within eta = {eta} was "
-                f"found on seeds {[seed for seed, _ in broken]}: measured ratio {ratios}, lambda "
-                f"at its cap {caps}; raise eta, or the budget"
+                f"arm {arm!r}: no policy within eta = {eta:.3g} was found on {_seeds(capped)}: "
+                f"measured ratio {_all(capped, 'ratio')}, lambda at its cap "
+                f"{_all(capped, 'lambda', once=True)}; raise eta, or the budget"
             )
+        if evidence.spec.arms[arm].chosen(evidence.chosen[arm]).config.get("lambda_lr") == 0:
+            continue  # its price was given, and no bound
+        late = [end for end in ends if end not in capped and end[1].get("kappa", 0) > MARGIN * eta]
+        if late:
+            yield (
+                f"arm {arm!r}: eta = {eta:.3g} was not kept yet on {_seeds(late)}: measured ratio "
+                f"lately {_all(late, 'kappa')}, with lambda on its way at {_all(late, 'lambda')}; "
+                "raise lambda_lr, the budget, or eta"
+            )
+
+
+def _ends(evidence: Evidence, arm: str) -> Ends:
+    ends = [(t.seed, last(t, evidence.reports)) for t in evidence.tests(arm)]
+    return [(seed, told.metrics) for seed, told in ends if told]
+
+
+def _seeds(ends: Ends) -> str:
+    return f"seeds {[seed for seed, _ in ends]}"
+
+
+def _all(ends: Ends, name: str, *, once: bool = False) -> str:
+    told: Any = [metrics[name] for _, metrics in ends]
+    return ", ".join(f"{value:.3g}" for value in (sorted(set(told)) if once else told))
 
 
 def bound(evidence: Evidence, arm: str) -> tuple[float, str] | None:

@@ -26,7 +26,7 @@ import numpy as np
 from msgspec import Struct
 
 from rigorl.analysis.borne import Borne, borne, measured, response, worst
-from rigorl.analysis.bound import bound, infeasible
+from rigorl.analysis.bound import bound, unkept
 from rigorl.analysis.evidence import Evidence
 from rigorl.analysis.lessons import Told, minus, tell
 from rigorl.analysis.statistics import Luck
@@ -119,7 +119,7 @@ def notes(evidence: Evidence) -> Iterator[str]:
             f"{', '.join(attacks)} push other arms, and are no answers: they get no score and are "
             "compared with nobody; what the others come to is told under attack"
         )
-    yield from infeasible(evidence)
+    yield from unkept(evidence)
 
 
 def _told(
