@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping
 
 from rigorl.analysis.lessons import Told
+from rigorl.analysis.robust import PAIRED
 from rigorl.analysis.statistics import Estimate
 from rigorl.analysis.verdict import Verdict
 from rigorl.cells import estimate, listed, number, table
@@ -16,7 +17,7 @@ MEASURES = {
     "energy_ratio": "worst cost / force^2",
     "slack": "slack",
 }
-PAIRED = {"auc": "robust AUC", "auc_fell": "falls under attack", "ratio": "worst cost / force"}
+COMPARED = {name: MEASURES[name] for name in PAIRED}
 
 
 def tables(verdict: Verdict) -> Iterator[str]:
@@ -30,12 +31,12 @@ def tables(verdict: Verdict) -> Iterator[str]:
     yield "## Under attack"
     yield table(["under attack, mean [95 %]", "on", *MEASURES.values()], rows)
     pairs = [
-        [f"{pair.a} - {pair.b}", task, *_cells(told, PAIRED)]
+        [f"{pair.a} - {pair.b}", task, *_cells(told, COMPARED)]
         for pair in verdict.pairs
         for task, told in pair.robust.items()
     ]
     if pairs:
-        yield table(["difference, seed by seed [95 %]", "on", *PAIRED.values()], pairs)
+        yield table(["difference, seed by seed [95 %]", "on", *COMPARED.values()], pairs)
     strengths = [
         [
             arm,

@@ -36,7 +36,7 @@ from rigorl.trial import Report
 
 ATTACKS = frozenset({"attacker", "pushed"})
 """Agents whose arms push the policies of others, and answer no question themselves."""
-PAIRED = ("auc", "auc_fell", "ratio")
+PAIRED = ("nominal", "auc", "auc_fell", "ratio")
 """Measures by which arms are compared seed by seed."""
 Table = tuple[tuple[tuple[tuple[float | None, ...], ...], ...], ...]
 """By body, strength, direction and duration."""
