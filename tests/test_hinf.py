@@ -242,6 +242,15 @@ def test_what_is_infeasible_is_reported_with_its_ratio(world: World) -> None:
     assert told(agent(eta=1e9, nominal=0.0), world, 64)[-1]["infeasible"] == 0.0
 
 
+def test_with_a_margin_a_ratio_counts_for_more_than_it_is() -> None:
+    self = agent(eta=0.5, lambda_lr=0.1, pays="gain", margin=0.25)
+    for _ in range(200):
+        said = self._bargain(made(0.0, cost=1.0, norm=5.0), 1.0)
+    assert said["ratio"] == pytest.approx(0.2), "as it is"
+    assert said["slack"] == pytest.approx(1 - 0.25 / 0.5)
+    assert self.kappa == pytest.approx(0.25), "what the disturber pays"
+
+
 KAPPA = {"eta": 0.5, "gain": 0.8, "cost": 0.0}
 
 

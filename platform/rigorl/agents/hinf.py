@@ -18,15 +18,15 @@ constraint; slack is accumulated as advantages are (`slack_trace`; 0 is the form
 mean of m, makes lambda a price in reward for a unit of gain, whatever the forces (`per_force`);
 the two meet in some environments, and in the others, `nominal`, reward is earned under random
 forces or none (with 0 one rollout serves both, as in the figure; before there are forces, all
-earn). kappa is eta: both players share one Lagrangian; or the ratio of C to m lately (`pays:
-gain`; who earns more than 0 then has a higher one, and the slope of the slack is M times that of
-the ratio: Dinkelbach 1967); or 0 (`cost`: as strong as allowed). Vc values C - kappa m under the
-disturber, what it can still extract (Willems 1972, available storage), or, as does then the
-slack, C alone (`storage: cost`). C holds what is not due to forces, too, unless some are `calm`:
-what a robot lacks undisturbed, and what an actor tries, can keep lambda rising to its cap.
+earn). kappa is eta: both players share one Lagrangian; or 0 (`cost`: as strong as allowed); or the
+ratio of C to m lately (`pays: gain`; who earns more than 0 has a higher one, and the slope of the
+slack is M times that of the ratio: Dinkelbach 1967). The highest is had at the edge of stability,
+beyond which forces grow to their limit and learn no more: with a `margin`, ratios count so much
+more, and it pays to stay inside. Vc values C - kappa m under the disturber, what it can still
+extract (Willems 1972, available storage), or, as does then the slack, C alone (`storage: cost`). C
+holds what is due to no force, too, unless some are `calm`: that can raise lambda up to its cap.
 
-`nominal: 1` is PPO under random forces, or none; `nominal: 0`, `pays: cost` and a lambda of 0 for
-ever is RARL (Pinto et al. 2017).
+`nominal: 1` is PPO; `nominal: 0`, `pays: cost` and lambda 0 for ever, RARL (Pinto et al. 2017).
 
 Shapes: T steps of a rollout, E environments, B batch, D observation, A action, F force, 2 heads.
 """
@@ -74,6 +74,7 @@ class Config(Struct, frozen=True, forbid_unknown_fields=True):
     random: Random = Random()  # forces in those
     calm: Unit = 0.0  # share of all without any force; C is what costs more than a step costs there
     pays: Literal["gain", "eta", "cost"] = "eta"
+    margin: Coefficient = 0.0  # share by which a ratio counts for more than it is
     storage: Literal["available", "cost"] = "available"
     slack_trace: Unit = 0.95
     per_force: bool = True
@@ -86,8 +87,7 @@ class Config(Struct, frozen=True, forbid_unknown_fields=True):
     """Shares of a task's steps without any force, and then of those in which they grow ..."""
     strength: Annotated[float, Meta(gt=0, le=1)] = 1.0
     """... to this share of the port's limit."""
-    age_weights: bool = False
-    """Whether a step counts discount^age (in its episode), as theory has it."""
+    age_weights: bool = False  # whether a step counts discount^age, its age in the episode
     lr: Positive = 3e-4  # and what follows without a word, as in `ppo`
     lr_schedule: Literal["constant", "linear"] = "constant"
     """Of both players: with `linear` they learn nothing at the end of a task."""
@@ -223,8 +223,8 @@ class HInf:
         if not force:  # nobody was pushed
             return {"lambda": self.lambda_}
         ratio = float((weight_TE * rollout.cost_TE[theirs]).sum()) / force
-        slack = 1 - ratio / config.eta
-        self.kappa += KAPPA_LR * (ratio - self.kappa)
+        slack = 1 - (1 + config.margin) * ratio / config.eta
+        self.kappa += KAPPA_LR * ((1 + config.margin) * ratio - self.kappa)
         if level == config.strength:  # before, costs that no force is due to would count for more
             moved = self.lambda_ - config.lambda_lr * max(slack, -1.0)
             self.lambda_ = min(max(moved, 0.0), config.lambda_max)

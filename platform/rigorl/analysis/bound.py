@@ -59,7 +59,7 @@ def bound(evidence: Evidence, arm: str) -> tuple[float, str] | None:
 
     It was not where there is no disturber, or where a broken bound costs nothing.
 
-    An eta that is not written down is read off what was measured: slack = 1 - ratio / eta.
+    An eta that is not written down is read off: slack = 1 - (1 + margin) ratio / eta.
     """
     if evidence.spec.arms[arm].agent.name != "hinf" or arm not in evidence.chosen:
         return None
@@ -73,5 +73,6 @@ def bound(evidence: Evidence, arm: str) -> tuple[float, str] | None:
     for trial in evidence.tests(arm):
         told = evidence.reports[trial.id][-1].metrics
         if "slack" in told and told["slack"] < 1:
-            return float(f"{told['ratio'] / (1 - told['slack']):.9g}"), norm
+            counts = 1 + float(config.get("margin", 0.0))
+            return float(f"{counts * told['ratio'] / (1 - told['slack']):.9g}"), norm
     return None
