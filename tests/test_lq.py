@@ -356,3 +356,32 @@ def test_what_the_study_says_of_a_disturber_is_exact() -> None:
     gain = l2_gain(*SCALAR, 0.9) ** 2
     for slope in (0.5, 0.79, 0.9, 2.0):  # the last ones make it unstable
         assert ratio(SCALAR, K, (np.array([[slope]]), np.ones(1)), 200) <= gain * (1 + 1e-12)
+
+
+@pytest.mark.parametrize(("of", "K"), [(SCALAR, 0.9), (INTEGRATOR, [[4.0, 4.1]])])
+@pytest.mark.parametrize("margin", [0.05, 0.2])
+def test_who_pays_its_ratio_and_a_margin_plays_best_inside_at_a_price_near_the_gain(
+    of: System, K: float | list[list[float]], margin: float
+) -> None:
+    """What `margin` of `hinf` rests on: price = (1 + margin) ratio, at the best answer to the price.
+
+    Answers to a price are those of Riccati, with an actor that has no say; they exist from the
+    squared gain on, so that what pays its own ratio and no more has none inside.
+    """
+    F, D = closed(of, K)[:2]
+    k = np.atleast_2d(K)
+    paid, nothing = of.Q + k.T @ of.R @ k, np.zeros_like(of.B)
+
+    def answer(price: float) -> NDArray[np.float64]:
+        solved = hinf_riccati(F, nothing, D, paid, of.R, price**0.5)
+        assert solved is not None
+        return solved.W
+
+    low, high = (squared := l2_gain(*of, K) ** 2) * (1 + 1e-6), squared * (1 + margin)
+    for _ in range(40):
+        price = (low + high) / 2
+        ratio = worst_ratio(*of, K, answer(price))
+        assert ratio < squared
+        low, high = (price, high) if (1 + margin) * ratio > price else (low, price)
+    assert radius(F + D @ answer(price)) < 1
+    assert squared < price < squared * (1 + margin / 3)
