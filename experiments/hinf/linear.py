@@ -191,12 +191,17 @@ def row(name: str, arm: str, of: lq.System, eta: float | None, found: list[Learn
 
 
 def spread(values: Sequence[float] | NDArray[Any]) -> str:
-    low, middle, high = np.quantile(values, [0, 0.5, 1])
+    low, middle, high = ends(values)
     return f"{middle:.4g} [{low:.4g}, {high:.4g}]"
 
 
+def ends(values: Sequence[float] | NDArray[Any]) -> NDArray[np.float64]:
+    """Return the least, the middle and the greatest, of which some may be inf."""
+    return np.array([np.min(values), np.median(values), np.max(values)])
+
+
 def percent(values_S: NDArray[Any], of: float = 1.0) -> str:
-    low, middle, high = 100 * (np.quantile(values_S, [0, 0.5, 1]) - of)
+    low, middle, high = 100 * (ends(values_S) - of)
     sign = "+" if of else ""
     return f"{middle:{sign}.1f} % [{low:{sign}.1f}, {high:{sign}.1f}]"
 
