@@ -358,6 +358,18 @@ def test_what_the_study_says_of_a_disturber_is_exact() -> None:
         assert ratio(SCALAR, K, (np.array([[slope]]), np.ones(1)), 200) <= gain * (1 + 1e-12)
 
 
+def test_a_row_of_the_study_tells_loops_that_are_not_stable_and_bounds_that_are_none() -> None:
+    study = runpy.run_path(str(Path(__file__).parents[1] / "experiments" / "hinf" / "linear.py"))
+    K = np.array([[0.9]])
+    held = study["Learned"](K, l2_gain(*SCALAR, 0.9), h2_cost(*SCALAR, 0.9), 0.4, 0.95)
+    lost = held._replace(gain=np.inf, cost=np.inf)
+    told = study["row"]("a", "hinf", SCALAR, 2.5, [held, lost, lost])
+    assert "| inf [1.682, inf] | 1.581 (+inf % [+6.4, +inf]) |" in told
+    _, due = constrained(*SCALAR, 2.5)
+    assert f"| 0.4 [0.4, 0.4] ({due:.3g}, 0) |" in told
+    assert "(no bound)" in study["row"]("a", "hinf", SCALAR, 2.0, [held])
+
+
 @pytest.mark.parametrize(("of", "K"), [(SCALAR, 0.9), (INTEGRATOR, [[4.0, 4.1]])])
 @pytest.mark.parametrize("margin", [0.05, 0.2])
 def test_who_pays_its_ratio_and_a_margin_plays_best_inside_at_a_price_near_the_gain(

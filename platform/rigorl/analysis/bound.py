@@ -22,22 +22,27 @@ def unkept(evidence: Evidence) -> Iterator[str]:
         if asked is None:
             continue
         eta, ends = asked[0], _ends(evidence, arm)
-        capped = [end for end in ends if end[1].get("infeasible")]
-        if capped:
+        if capped := [end for end in ends if end[1].get("infeasible")]:
             yield (
                 f"arm {arm!r}: no policy within eta = {eta:.3g} was found on {_seeds(capped)}: "
                 f"measured ratio {_all(capped, 'ratio')}, lambda at its cap "
-                f"{_all(capped, 'lambda', once=True)}; raise eta, or the budget"
+                f"{max(told['lambda'] for _, told in capped):.3g}; raise eta, or the budget"
             )
-        if evidence.spec.arms[arm].chosen(evidence.chosen[arm]).config.get("lambda_lr") == 0:
-            continue  # its price was given, and no bound
-        late = [end for end in ends if end not in capped and end[1].get("kappa", 0) > MARGIN * eta]
-        if late:
+        moves = _config(evidence, arm).get("lambda_lr") != 0  # or its price was given, and no bound
+        if late := [end for end in ends if moves and _late(end[1], eta)]:
             yield (
                 f"arm {arm!r}: eta = {eta:.3g} was not kept yet on {_seeds(late)}: measured ratio "
                 f"lately {_all(late, 'kappa')}, with lambda on its way at {_all(late, 'lambda')}; "
                 "raise lambda_lr, the budget, or eta"
             )
+
+
+def _late(told: Mapping[str, float], eta: float) -> bool:
+    return not told.get("infeasible") and told.get("kappa", 0) > MARGIN * eta
+
+
+def _config(evidence: Evidence, arm: str) -> Mapping[str, Any]:
+    return evidence.spec.arms[arm].chosen(evidence.chosen[arm]).config
 
 
 def _ends(evidence: Evidence, arm: str) -> Ends:
@@ -49,9 +54,8 @@ def _seeds(ends: Ends) -> str:
     return f"seeds {[seed for seed, _ in ends]}"
 
 
-def _all(ends: Ends, name: str, *, once: bool = False) -> str:
-    told: Any = [metrics[name] for _, metrics in ends]
-    return ", ".join(f"{value:.3g}" for value in (sorted(set(told)) if once else told))
+def _all(ends: Ends, name: str) -> str:
+    return ", ".join(f"{told[name]:.3g}" for _, told in ends)
 
 
 def bound(evidence: Evidence, arm: str) -> tuple[float, str] | None:
@@ -63,7 +67,7 @@ def bound(evidence: Evidence, arm: str) -> tuple[float, str] | None:
     """
     if evidence.spec.arms[arm].agent.name != "hinf" or arm not in evidence.chosen:
         return None
-    config = evidence.spec.arms[arm].chosen(evidence.chosen[arm]).config
+    config = _config(evidence, arm)
     free = config.get("lambda_lr") == 0 and not config.get("lambda_init")
     if free or config.get("nominal") == 1:
         return None
