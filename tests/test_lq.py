@@ -395,5 +395,7 @@ def test_who_pays_its_ratio_and_a_margin_plays_best_inside_at_a_price_near_the_g
         ratio = worst_ratio(*of, K, answer(price))
         assert ratio < squared
         low, high = (price, high) if (1 + margin) * ratio > price else (low, price)
-    assert radius(F + D @ answer(price)) < 1
+    kappa = answer(price)
+    assert (1 + margin) * worst_ratio(*of, K, kappa) == pytest.approx(price)
+    assert radius(F + D @ kappa) < 1
     assert squared < price < squared * (1 + margin / 3)
